@@ -1,0 +1,1 @@
+//! Sparse cache files, presence, digests, adoption, eviction.

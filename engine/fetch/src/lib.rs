@@ -1,0 +1,1 @@
+//! Flights, windows, prefetch, and the memory budget.

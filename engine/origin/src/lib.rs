@@ -1,0 +1,1 @@
+//! S3 client: list, head, pinned ranged GET, retry, hedging.

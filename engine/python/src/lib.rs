@@ -1,0 +1,1 @@
+//! The Python boundary: translation only.

@@ -1,0 +1,1 @@
+//! Immutable lists of a volume's files: build, diff, open, lookup, readdir.
