@@ -1,0 +1,190 @@
+//! Memory as a budget: every byte on its way is in a buffer of this pool.
+//!
+//! Block-sized buffers are kept and used again: mapping and faulting in fresh memory for each would cost more
+//! than copying the bytes. A flight that finds no buffer waits. The last quarter is for flights that a reader
+//! waits for, so that prefetch can't starve them.
+
+use headrace_cache::BLOCK;
+use parking_lot::{Condvar, Mutex};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+const BLOCK_BYTES: usize = BLOCK as usize;
+
+/// A buffer of the pool; its bytes go back to the budget when dropped.
+pub(crate) struct Buffer {
+    bytes: Option<Box<[u8]>>,
+    pool: Arc<Pool>,
+}
+
+impl Buffer {
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.as_ref().map_or(0, |b| b.len())
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.bytes.as_ref().map_or(std::ptr::NonNull::dangling().as_ptr(), |b| b.as_ptr())
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.bytes.as_mut().map_or(std::ptr::NonNull::dangling().as_ptr(), |b| b.as_mut_ptr())
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            self.pool.give_back(bytes);
+        }
+    }
+}
+
+/// Finds a buffer to give up when the pool is dry. The writer implements it: it knows what waits for the disk.
+pub(crate) trait Relief: Send + Sync {
+    /// Drops one segment that waits for the disk; `any` allows one that no reader has taken yet. True if one was dropped.
+    fn drop_one(&self, any: bool) -> bool;
+    /// True while the disk is known not to keep up.
+    fn lagging(&self) -> bool;
+    /// The pool has been dry for longer than a disk that keeps up would need.
+    fn note_lag(&self);
+}
+
+/// What the pool holds, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolStatus {
+    /// The budget.
+    pub limit_bytes: u64,
+    /// In use now.
+    pub used_bytes: u64,
+    /// The most that was ever in use.
+    pub peak_bytes: u64,
+}
+
+struct State {
+    used: usize,
+    peak: usize,
+    free: Vec<Box<[u8]>>,
+}
+
+pub(crate) struct Pool {
+    limit: usize,
+    reserve: usize,
+    state: Mutex<State>,
+    freed: Condvar,
+    relief: Mutex<Option<Weak<dyn Relief>>>,
+}
+
+/// How long a reader's flight waits for the disk before the disk counts as lagging.
+const PATIENCE: Duration = Duration::from_millis(250);
+const POLL: Duration = Duration::from_millis(50);
+
+impl Pool {
+    pub(crate) fn new(limit_bytes: u64) -> Arc<Self> {
+        let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX).max(8 * BLOCK_BYTES);
+        Arc::new(Self {
+            limit,
+            reserve: limit / 4,
+            state: Mutex::new(State { used: 0, peak: 0, free: Vec::new() }),
+            freed: Condvar::new(),
+            relief: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn set_relief(&self, relief: Weak<dyn Relief>) {
+        *self.relief.lock() = Some(relief);
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn status(&self) -> PoolStatus {
+        let state = self.state.lock();
+        PoolStatus {
+            limit_bytes: self.limit as u64,
+            used_bytes: state.used as u64,
+            peak_bytes: state.peak as u64,
+        }
+    }
+
+    /// A buffer of at least `bytes` (at most a block). Waits; `urgent` is asked again on every turn, because a
+    /// reader may join a prefetch while it waits. `None` when `stop` says so.
+    pub(crate) fn acquire(
+        self: &Arc<Self>,
+        bytes: usize,
+        urgent: &dyn Fn() -> bool,
+        stop: &dyn Fn() -> bool,
+    ) -> Option<Buffer> {
+        assert!(bytes <= BLOCK_BYTES, "a buffer is at most one block");
+        let begun = Instant::now();
+        loop {
+            let demand = urgent();
+            if let Some(buffer) = self.take(bytes, demand) {
+                return Some(buffer);
+            }
+            if stop() {
+                return None;
+            }
+            if self.relieve(demand, begun.elapsed()) {
+                continue;
+            }
+            let mut state = self.state.lock();
+            if !self.fits(&state, bytes, demand) {
+                self.freed.wait_for(&mut state, POLL);
+            }
+        }
+    }
+
+    /// A buffer if one is to be had at once, for answers read back from the disk.
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize, urgent: bool) -> Option<Buffer> {
+        let mut state = self.state.lock();
+        if !self.fits(&state, bytes, urgent) {
+            return None;
+        }
+        let size = size_class(bytes);
+        let ready = if size == BLOCK_BYTES { state.free.pop() } else { None };
+        state.used += size;
+        state.peak = state.peak.max(state.used);
+        // Together, used and free blocks stay within the budget.
+        while !state.free.is_empty() && state.used + state.free.len() * BLOCK_BYTES > self.limit {
+            state.free.pop();
+        }
+        drop(state);
+        let bytes = ready.unwrap_or_else(|| vec![0; size].into_boxed_slice());
+        Some(Buffer { bytes: Some(bytes), pool: Arc::clone(self) })
+    }
+
+    fn fits(&self, state: &State, bytes: usize, urgent: bool) -> bool {
+        let limit = if urgent { self.limit } else { self.limit - self.reserve };
+        state.used + size_class(bytes) <= limit
+    }
+
+    fn relieve(&self, demand: bool, waited: Duration) -> bool {
+        let Some(relief) = self.relief.lock().as_ref().and_then(Weak::upgrade) else { return false };
+        if relief.lagging() {
+            return relief.drop_one(demand && waited > PATIENCE);
+        }
+        if demand && waited > PATIENCE {
+            relief.note_lag();
+            return relief.drop_one(true);
+        }
+        false
+    }
+
+    fn give_back(&self, bytes: Box<[u8]>) {
+        let mut state = self.state.lock();
+        state.used -= bytes.len();
+        // Together, used and free blocks stay within the budget.
+        if bytes.len() == BLOCK_BYTES && state.used + (state.free.len() + 1) * BLOCK_BYTES <= self.limit {
+            state.free.push(bytes);
+        }
+        drop(state);
+        self.freed.notify_all();
+    }
+}
+
+/// Small files need small buffers; larger pieces take a whole block, which can be used again.
+fn size_class(bytes: usize) -> usize {
+    const SMALL: usize = 256 * 1024;
+    if bytes <= SMALL { bytes.next_multiple_of(16 * 1024) } else { BLOCK_BYTES }
+}

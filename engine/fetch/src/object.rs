@@ -1,0 +1,618 @@
+//! One version of one object: what is present, what is on its way, who waits.
+
+use crate::fetcher::{ObjectSpec, Shared};
+use crate::flight::{Flight, Landed};
+use crate::layout::Layout;
+use crate::segment::Segment;
+use crate::source::Source;
+use crate::stream::Streams;
+use crate::{Piece, ReadError, ReadReply};
+use headrace_cache::{BLOCK, CHUNK, CacheFile, DoorHandle, ObjectIdentity};
+use headrace_origin::{OriginError, Pinned};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// A range that has just failed fails at once for this long, so that a loader's retries don't pile up.
+const FAILURE_MEMORY: Duration = Duration::from_secs(3);
+/// Failures remembered for one object.
+const FAILURES: usize = 64;
+/// The largest flight. Larger ones gain nothing; smaller ones cost requests.
+const FLIGHT_MAX: u64 = 8 * 1024 * 1024;
+/// A reader's own flight may go on into its prefetch by this much: one request instead of two.
+const DEMAND_EXTENSION: u64 = 2 * BLOCK;
+/// The largest window of prefetch.
+const WINDOW_MAX: u64 = 64 * 1024 * 1024;
+
+struct Waiter {
+    token: u64,
+    range: Range<u64>,
+    since: Instant,
+    reply: Box<dyn ReadReply>,
+}
+
+struct Failure {
+    range: Range<u64>,
+    until: Instant,
+    error: ReadError,
+}
+
+#[derive(Default)]
+struct State {
+    /// Segments that the cache file does not hold yet, by base.
+    memory: BTreeMap<u64, Arc<Segment>>,
+    flights: Vec<Arc<Flight>>,
+    waiters: Vec<Waiter>,
+    streams: Streams,
+    failures: Vec<Failure>,
+    replaced: Option<ReadError>,
+    layout: Option<Layout>,
+}
+
+type Answer = (Box<dyn ReadReply>, Result<Vec<Piece>, ReadError>);
+
+/// One version of one object, shared by every door.
+pub struct Object {
+    spec: ObjectSpec,
+    identity: ObjectIdentity,
+    pinned: Pinned,
+    source: Arc<dyn Source>,
+    shared: Arc<Shared>,
+    /// `None` while no cache directory can take it; replaced after an eviction.
+    file: Mutex<Option<Arc<CacheFile>>>,
+    state: Mutex<State>,
+}
+
+impl Object {
+    pub(crate) fn new(spec: ObjectSpec, identity: ObjectIdentity, source: Arc<dyn Source>, shared: Arc<Shared>) -> Self {
+        let pinned = Pinned {
+            key: spec.key.clone(),
+            etag: spec.etag.clone(),
+            version: spec.version.clone(),
+            size: spec.size,
+        };
+        Self { spec, identity, pinned, source, shared, file: Mutex::new(None), state: Mutex::default() }
+    }
+
+    /// What the snapshot says of it.
+    pub fn spec(&self) -> &ObjectSpec {
+        &self.spec
+    }
+
+    /// Its name in the cache.
+    pub fn identity(&self) -> &ObjectIdentity {
+        &self.identity
+    }
+
+    /// How long a read may wait.
+    pub fn deadline(&self) -> Duration {
+        self.shared.config.deadline
+    }
+
+    /// Drops the cache file, after the disk failed to give its bytes back: the next read fetches them again.
+    pub fn discard(&self) {
+        if let Err(error) = self.shared.cache.evict(&self.identity.id()) {
+            log::warn!("dropping the unreadable cache file of {}: {error}", self.spec.key);
+        }
+    }
+
+    pub(crate) fn pinned(&self) -> &Pinned {
+        &self.pinned
+    }
+
+    pub(crate) fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Its cache file; a fresh one when the last was evicted. `None` when no cache directory can take it.
+    pub fn cache_file(&self) -> Option<Arc<CacheFile>> {
+        let mut slot = self.file.lock();
+        if let Some(file) = slot.as_ref().filter(|f| !f.is_evicted()) {
+            return Some(Arc::clone(file));
+        }
+        match self.shared.cache.file(&self.identity) {
+            Ok(file) => {
+                *slot = Some(Arc::clone(&file));
+                Some(file)
+            }
+            Err(error) => {
+                *slot = None;
+                self.shared.events.push_limited("cache-failed", &self.spec.key, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// True when the cache file holds every byte.
+    pub fn is_complete(&self) -> bool {
+        self.cache_file().is_some_and(|f| f.is_complete())
+    }
+
+    /// A descriptor of the complete cache file; `None` while it is incomplete or can't be opened.
+    pub fn door(&self) -> Option<DoorHandle> {
+        let file = self.cache_file()?;
+        if !file.is_complete() {
+            return None;
+        }
+        match file.door() {
+            Ok(door) => Some(door),
+            Err(error) => {
+                log::warn!("no descriptor for {}: {error}", self.spec.key);
+                None
+            }
+        }
+    }
+
+    /// Answers `reply` with `len` bytes from `offset` (fewer at the end of the object), now or later. Never
+    /// waits. `token` names the read for [`Object::interrupt`]; it must be unique among the waiting reads.
+    pub fn read(self: &Arc<Self>, offset: u64, len: u64, token: u64, reply: Box<dyn ReadReply>) {
+        self.shared.counters.reads.fetch_add(1, Relaxed);
+        let range = offset.min(self.spec.size)..offset.saturating_add(len).min(self.spec.size);
+        if range.is_empty() {
+            return reply.ready(Vec::new());
+        }
+        let file = self.cache_file();
+        let mut state = self.state.lock();
+        let ahead = self.look_ahead(&mut state, &range);
+        let mut flights = Vec::new();
+        let answer = if let Some(pieces) = assemble(&state, file.as_deref(), &range) {
+            Some((reply, Ok(pieces)))
+        } else if let Some(error) = self.known_failure(&mut state, file.as_deref(), &range) {
+            Some((reply, Err(error)))
+        } else {
+            self.shared.counters.waited_reads.fetch_add(1, Relaxed);
+            self.shared.counters.waiting.fetch_add(1, Relaxed);
+            state.waiters.push(Waiter { token, range: range.clone(), since: Instant::now(), reply });
+            self.plan_demand(&mut state, file.as_deref(), &range, &ahead, &mut flights);
+            None
+        };
+        self.plan_prefetch(&mut state, file.as_deref(), &ahead, &mut flights);
+        drop(state);
+        self.launch(flights);
+        if let Some(answer) = answer {
+            self.send(answer);
+        }
+    }
+
+    /// Gives up a waiting read; its reply gets [`ReadError::Interrupted`]. False when it no longer waits.
+    pub fn interrupt(&self, token: u64) -> bool {
+        let mut state = self.state.lock();
+        let Some(at) = state.waiters.iter().position(|w| w.token == token) else { return false };
+        let waiter = state.waiters.swap_remove(at);
+        drop(state);
+        self.shared.counters.waiting.fetch_sub(1, Relaxed);
+        self.shared.counters.interrupted_reads.fetch_add(1, Relaxed);
+        waiter.reply.failed(ReadError::Interrupted);
+        true
+    }
+
+    /// Ranges that are neither kept, nor in memory, nor on their way.
+    pub(crate) fn uncovered(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let file = self.cache_file();
+        uncovered(&self.state.lock(), file.as_deref(), range, self.spec.size)
+    }
+
+    /// Fetches a range ahead of any reader, in one flight; `landed` is called when it has ended. False (and
+    /// not called) when nothing of it is missing.
+    pub(crate) fn prefetch(self: &Arc<Self>, range: Range<u64>, landed: Landed) -> bool {
+        let file = self.cache_file();
+        let mut state = self.state.lock();
+        let Some(part) = uncovered(&state, file.as_deref(), &range, self.spec.size).into_iter().next() else {
+            return false;
+        };
+        let flight = Flight::new(self, part, false, Some(landed));
+        state.flights.push(Arc::clone(&flight));
+        drop(state);
+        self.launch(vec![flight]);
+        true
+    }
+
+    /// The error that every missing byte of this object now gets, if any.
+    pub(crate) fn standing_error(&self) -> Option<ReadError> {
+        let state = self.state.lock();
+        state.replaced.clone().or_else(|| state.failures.last().map(|f| f.error.clone()))
+    }
+
+    /// True while bytes are on their way or wait for the disk.
+    pub(crate) fn busy(&self) -> bool {
+        let state = self.state.lock();
+        !state.flights.is_empty() || !state.memory.is_empty()
+    }
+
+    fn look_ahead(&self, state: &mut State, range: &Range<u64>) -> Range<u64> {
+        let budget = self.shared.pool.limit() as u64 / 2;
+        let limit = (budget / state.streams.active() / 2).clamp(BLOCK, WINDOW_MAX);
+        let size = self.spec.size;
+        let tensor = state.layout.get_or_insert_with(|| Layout::for_key(&self.spec.key)).tensor(range.start, size);
+        state.streams.note(range, limit, &tensor, size)
+    }
+
+    fn known_failure(&self, state: &mut State, file: Option<&CacheFile>, range: &Range<u64>) -> Option<ReadError> {
+        if self.spec.archived {
+            return Some(self.archived());
+        }
+        if let Some(error) = &state.replaced {
+            return Some(error.clone());
+        }
+        if state.failures.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        state.failures.retain(|f| f.until > now);
+        let missing = uncovered(state, file, range, self.spec.size);
+        let hit = state.failures.iter().find(|f| missing.iter().any(|m| overlaps(m, &f.range)));
+        hit.map(|f| f.error.clone())
+    }
+
+    fn archived(&self) -> ReadError {
+        ReadError::Failed {
+            errno: libc::EIO,
+            code: "archived",
+            message: format!(
+                "read {}: the object is in an archive storage class and has no bytes to read; restore it in the bucket, then run `headrace refresh`",
+                self.spec.key
+            )
+            .into(),
+        }
+    }
+
+    fn plan_demand(
+        self: &Arc<Self>,
+        state: &mut State,
+        file: Option<&CacheFile>,
+        range: &Range<u64>,
+        ahead: &Range<u64>,
+        flights: &mut Vec<Arc<Flight>>,
+    ) {
+        for flight in &state.flights {
+            if overlaps(&flight.range, range) && flight.make_urgent() {
+                self.shared.queue.promote(flight);
+            }
+        }
+        let parts = uncovered(state, file, range, self.spec.size);
+        let last = parts.len().saturating_sub(1);
+        for (index, mut part) in parts.into_iter().enumerate() {
+            // One request instead of two where the prefetch goes on from here.
+            if index == last && ahead.start <= part.end && ahead.end > part.end {
+                let border = (part.end + DEMAND_EXTENSION) / BLOCK * BLOCK;
+                let wanted = part.end..border.min(ahead.end).max(part.end);
+                if let Some(more) = uncovered(state, file, &wanted, self.spec.size).first() {
+                    if more.start == part.end {
+                        part.end = more.end;
+                    }
+                }
+            }
+            for piece in cut(&part, FLIGHT_MAX) {
+                self.add_flight(state, piece, true, flights);
+            }
+        }
+    }
+
+    fn plan_prefetch(
+        self: &Arc<Self>,
+        state: &mut State,
+        file: Option<&CacheFile>,
+        ahead: &Range<u64>,
+        flights: &mut Vec<Arc<Flight>>,
+    ) {
+        if ahead.is_empty() || self.spec.archived || state.replaced.is_some() || !state.failures.is_empty() {
+            return;
+        }
+        let window = ahead.end - ahead.start;
+        let size = (window / 4).clamp(BLOCK, FLIGHT_MAX) / BLOCK * BLOCK;
+        for part in uncovered(state, file, ahead, self.spec.size) {
+            for piece in cut(&part, size) {
+                self.add_flight(state, piece, false, flights);
+            }
+        }
+    }
+
+    fn add_flight(self: &Arc<Self>, state: &mut State, range: Range<u64>, urgent: bool, flights: &mut Vec<Arc<Flight>>) {
+        let flight = Flight::new(self, range, urgent, None);
+        state.flights.push(Arc::clone(&flight));
+        flights.push(flight);
+    }
+
+    fn launch(&self, flights: Vec<Arc<Flight>>) {
+        for flight in flights {
+            self.shared.queue.push(flight);
+        }
+    }
+
+    pub(crate) fn segment_begun(&self, segment: &Arc<Segment>) {
+        self.state.lock().memory.insert(segment.base(), Arc::clone(segment));
+    }
+
+    /// Answers the readers whose last missing bytes have just arrived.
+    pub(crate) fn segment_grew(&self, segment: &Segment) {
+        let reach = segment.base()..segment.base() + segment.filled() as u64;
+        let mut state = self.state.lock();
+        if !state.waiters.iter().any(|w| overlaps(&w.range, &reach)) {
+            return;
+        }
+        let file = self.file.lock().clone();
+        let answers = self.take_ready(&mut state, file.as_deref(), &reach);
+        drop(state);
+        self.send_all(answers);
+    }
+
+    pub(crate) fn segment_full(self: &Arc<Self>, segment: Arc<Segment>) {
+        self.shared.writer.push(Arc::clone(self), segment);
+    }
+
+    /// The bytes of a segment that can be kept: whole chunks, or up to the end of the object.
+    pub(crate) fn keepable(&self, segment: &Segment) -> usize {
+        let end = segment.base() + segment.filled() as u64;
+        let whole = if end == self.spec.size { end } else { end / CHUNK * CHUNK };
+        usize::try_from(whole.saturating_sub(segment.base())).unwrap_or(0)
+    }
+
+    /// Takes a segment out of memory: the cache file holds it, or it was given up. Readers that counted on it get new flights.
+    pub(crate) fn release_segment(self: &Arc<Self>, segment: &Arc<Segment>, kept: bool) {
+        if !segment.release_once() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.memory.get(&segment.base()).is_some_and(|s| Arc::ptr_eq(s, segment)) {
+            state.memory.remove(&segment.base());
+        }
+        if kept || state.waiters.is_empty() {
+            return;
+        }
+        let flights = self.rescue(&mut state);
+        drop(state);
+        self.launch(flights);
+    }
+
+    /// A flight has ended at `reached`; what it did not bring fails for those who wait for it.
+    pub(crate) fn flight_ended(self: &Arc<Self>, flight: &Arc<Flight>, reached: u64, error: Option<OriginError>) {
+        let mut answers = Vec::new();
+        let mut state = self.state.lock();
+        state.flights.retain(|f| !Arc::ptr_eq(f, flight));
+        let left = reached / CHUNK * CHUNK..flight.range.end;
+        if let Some(error) = error.filter(|_| reached < flight.range.end) {
+            self.note_failure(&mut state, &left, &error, &mut answers);
+        }
+        let file = self.file.lock().clone();
+        let reach = flight.range.clone();
+        answers.extend(self.take_ready(&mut state, file.as_deref(), &reach));
+        let flights = if state.waiters.is_empty() { Vec::new() } else { self.rescue(&mut state) };
+        drop(state);
+        self.launch(flights);
+        self.send_all(answers);
+    }
+
+    fn note_failure(&self, state: &mut State, left: &Range<u64>, error: &OriginError, answers: &mut Vec<Answer>) {
+        let cancelled = matches!(error, OriginError::Cancelled);
+        if cancelled && !self.shared.stopping.load(Relaxed) {
+            return;
+        }
+        let failure = ReadError::from_origin(error);
+        if let ReadError::Replaced(message) = &failure {
+            if state.replaced.replace(failure.clone()).is_none() {
+                self.shared.counters.replaced_objects.fetch_add(1, Relaxed);
+                self.shared.events.push("replaced", &self.spec.key, message);
+            }
+        } else if !cancelled {
+            self.shared.events.push_limited("read-failed", &self.spec.key, &failure.to_string());
+            if state.failures.len() == FAILURES {
+                state.failures.remove(0);
+            }
+            let until = Instant::now() + FAILURE_MEMORY;
+            state.failures.push(Failure { range: left.clone(), until, error: failure.clone() });
+        }
+        for waiter in take_waiters(state, |w| overlaps(&w.range, left)) {
+            answers.push((waiter.reply, Err(failure.clone())));
+        }
+        self.shared.counters.waiting.fetch_sub(answers.len() as u64, Relaxed);
+    }
+
+    /// Flights for what waiting readers lack and nobody fetches: a segment was given up, or a chunk punched, while they waited.
+    fn rescue(self: &Arc<Self>, state: &mut State) -> Vec<Arc<Flight>> {
+        let file = self.file.lock().clone();
+        let wanted: Vec<_> = state.waiters.iter().map(|w| w.range.clone()).collect();
+        let mut flights = Vec::new();
+        for range in wanted {
+            self.plan_demand(state, file.as_deref(), &range, &(0..0), &mut flights);
+        }
+        flights
+    }
+
+    /// Something that arrived could not be kept because the disk lagged: it is filled in later, when things are quiet.
+    pub(crate) fn note_unkept(self: &Arc<Self>) {
+        self.shared.fill.note(self);
+    }
+
+    /// Fails reads that have waited for longer than the deadline.
+    pub(crate) fn expire(&self, now: Instant) {
+        let limit = self.shared.config.deadline;
+        let mut state = self.state.lock();
+        let late = take_waiters(&mut state, |w| now.duration_since(w.since) > limit);
+        let last: Arc<str> = match state.failures.last() {
+            Some(failure) => failure.error.to_string().into(),
+            None => "the origin did not answer in time".into(),
+        };
+        drop(state);
+        self.shared.counters.waiting.fetch_sub(late.len() as u64, Relaxed);
+        for waiter in late {
+            let error = ReadError::Deadline { seconds: limit.as_secs(), last: Arc::clone(&last) };
+            self.send((waiter.reply, Err(error)));
+        }
+    }
+
+    fn take_ready(&self, state: &mut State, file: Option<&CacheFile>, reach: &Range<u64>) -> Vec<Answer> {
+        let counters = &self.shared.counters;
+        let mut answers = Vec::new();
+        let mut index = 0;
+        while index < state.waiters.len() {
+            let range = state.waiters[index].range.clone();
+            let pieces = if overlaps(&range, reach) { assemble(state, file, &range) } else { None };
+            let Some(pieces) = pieces else {
+                index += 1;
+                continue;
+            };
+            let waiter = state.waiters.swap_remove(index);
+            let waited = u64::try_from(waiter.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            counters.wait_ns.fetch_add(waited, Relaxed);
+            answers.push((waiter.reply, Ok(pieces)));
+        }
+        counters.waiting.fetch_sub(answers.len() as u64, Relaxed);
+        answers
+    }
+
+    fn send_all(&self, answers: Vec<Answer>) {
+        for answer in answers {
+            self.send(answer);
+        }
+    }
+
+    fn send(&self, (reply, result): Answer) {
+        let counters = &self.shared.counters;
+        match result {
+            Ok(pieces) => {
+                for piece in &pieces {
+                    match piece {
+                        Piece::Memory { segment, len, .. } => {
+                            segment.serve(*len);
+                            counters.miss_bytes.fetch_add(*len as u64, Relaxed);
+                        }
+                        Piece::File { len, .. } => {
+                            counters.hit_bytes.fetch_add(*len as u64, Relaxed);
+                        }
+                    }
+                }
+                self.learn_layout(&pieces);
+                reply.ready(pieces);
+            }
+            Err(error) => {
+                counters.failed_reads.fetch_add(1, Relaxed);
+                if matches!(error, ReadError::Deadline { .. }) {
+                    self.shared.events.push_limited("read-failed", &self.spec.key, &error.to_string());
+                }
+                reply.failed(error);
+            }
+        }
+    }
+
+    /// A header that has just come by tells where the tensors lie.
+    fn learn_layout(&self, pieces: &[Piece]) {
+        let Some(Piece::Memory { segment, offset, .. }) = pieces.first() else { return };
+        if segment.base() != 0 || *offset != 0 {
+            return;
+        }
+        if let Some(layout) = self.state.lock().layout.as_mut() {
+            layout.learn(segment.bytes());
+        }
+    }
+}
+
+fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+/// Cuts a range at multiples of `size`, so that flights fill whole blocks.
+fn cut(range: &Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (mut at, end) = (range.start, range.end);
+    std::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let border = (at / size + 1) * size;
+        let piece = at..border.min(end);
+        at = piece.end;
+        Some(piece)
+    })
+}
+
+fn subtract(from: Vec<Range<u64>>, cut: &Range<u64>) -> Vec<Range<u64>> {
+    let mut left = Vec::with_capacity(from.len() + 1);
+    for range in from {
+        if !overlaps(&range, cut) {
+            left.push(range);
+            continue;
+        }
+        if range.start < cut.start {
+            left.push(range.start..cut.start);
+        }
+        if cut.end < range.end {
+            left.push(cut.end..range.end);
+        }
+    }
+    left
+}
+
+fn uncovered(state: &State, file: Option<&CacheFile>, range: &Range<u64>, size: u64) -> Vec<Range<u64>> {
+    let aligned = range.start / CHUNK * CHUNK..range.end.div_ceil(CHUNK).saturating_mul(CHUNK).min(size);
+    let mut missing = match file {
+        Some(file) => file.missing(aligned),
+        None if aligned.is_empty() => Vec::new(),
+        None => vec![aligned],
+    };
+    if missing.is_empty() {
+        return missing;
+    }
+    for flight in &state.flights {
+        missing = subtract(missing, &flight.range);
+    }
+    for segment in state.memory.values() {
+        let end = segment.base() + segment.filled() as u64;
+        // A partly filled chunk is not covered: it can't be kept, and its rest must be fetched.
+        let end = if end == size { end } else { end / CHUNK * CHUNK };
+        if end > segment.base() {
+            missing = subtract(missing, &(segment.base()..end));
+        }
+    }
+    missing
+}
+
+/// The answer to a range, when every byte of it is at hand.
+fn assemble(state: &State, file: Option<&CacheFile>, range: &Range<u64>) -> Option<Vec<Piece>> {
+    if state.memory.is_empty() {
+        return file.is_some_and(|f| f.is_present(range.clone())).then(|| vec![file_piece(range)]);
+    }
+    let mut pieces = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        if let Some((segment, end)) = in_memory(state, at) {
+            let stop = end.min(range.end);
+            let offset = usize::try_from(at - segment.base()).ok()?;
+            let len = usize::try_from(stop - at).ok()?;
+            pieces.push(Piece::Memory { segment: Arc::clone(segment), offset, len });
+            at = stop;
+            continue;
+        }
+        let next = state.memory.range(at + 1..).next().map_or(range.end, |(base, _)| (*base).min(range.end));
+        if !file.is_some_and(|f| f.is_present(at..next)) {
+            return None;
+        }
+        pieces.push(file_piece(&(at..next)));
+        at = next;
+    }
+    Some(pieces)
+}
+
+fn file_piece(range: &Range<u64>) -> Piece {
+    Piece::File { offset: range.start, len: usize::try_from(range.end - range.start).unwrap_or(usize::MAX) }
+}
+
+fn in_memory(state: &State, at: u64) -> Option<(&Arc<Segment>, u64)> {
+    // Segments never reach over a block's border, so only those of this block can hold `at`.
+    let floor = at / BLOCK * BLOCK;
+    state.memory.range(floor..=at).rev().find_map(|(base, segment)| {
+        let end = base + segment.filled() as u64;
+        (end > at).then_some((segment, end))
+    })
+}
+
+fn take_waiters(state: &mut State, wanted: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+    let (taken, left) = std::mem::take(&mut state.waiters).into_iter().partition(wanted);
+    state.waiters = left;
+    taken
+}

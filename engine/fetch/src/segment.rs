@@ -1,0 +1,93 @@
+//! A piece of an object in memory: filled by one flight, read by many doors while it fills.
+
+use crate::budget::Buffer;
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::{AcqRel, Acquire, Relaxed, Release}};
+
+/// Up to 1 MiB of an object, starting at `base`. Bytes below `filled` never change.
+pub struct Segment {
+    base: u64,
+    length: usize,
+    filled: AtomicUsize,
+    served: AtomicUsize,
+    /// Set once by whoever takes the segment out of memory, so that it happens once.
+    released: AtomicBool,
+    buffer: UnsafeCell<Buffer>,
+}
+
+// SAFETY: the buffer has one writer (the flight, through `tail`, which is unsafe to call) that only touches
+// bytes at and above `filled`; readers only touch bytes below it. `filled` is published with Release and read with Acquire.
+unsafe impl Sync for Segment {}
+// SAFETY: Buffer is a plain boxed slice with an accounting handle.
+unsafe impl Send for Segment {}
+
+impl Segment {
+    pub(crate) fn new(base: u64, length: usize, buffer: Buffer) -> Self {
+        assert!(buffer.capacity() >= length, "a segment's buffer holds its bytes");
+        Self {
+            base,
+            length,
+            filled: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+            released: AtomicBool::new(false),
+            buffer: UnsafeCell::new(buffer),
+        }
+    }
+
+    /// Offset of the first byte in the object.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Bytes the segment will hold when full.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Bytes that have arrived.
+    pub fn filled(&self) -> usize {
+        self.filled.load(Acquire)
+    }
+
+    /// The bytes that have arrived.
+    pub fn bytes(&self) -> &[u8] {
+        let filled = self.filled();
+        // SAFETY: see the Sync impl; bytes below `filled` are initialised and never change.
+        unsafe { std::slice::from_raw_parts((*self.buffer.get()).as_ptr(), filled) }
+    }
+
+    /// Room for the bytes to come.
+    ///
+    /// # Safety
+    /// Only the flight that fills the segment may call this, from one thread at a time, and it must drop the slice before `advance`.
+    #[allow(clippy::mut_from_ref, reason = "the writer's half of a split buffer; see the Sync impl")]
+    pub(crate) unsafe fn tail(&self) -> &mut [u8] {
+        let filled = self.filled.load(Relaxed);
+        // SAFETY: the caller is the only writer, and readers stay below `filled`.
+        unsafe {
+            let start = (*self.buffer.get()).as_mut_ptr().add(filled);
+            std::slice::from_raw_parts_mut(start, self.length - filled)
+        }
+    }
+
+    pub(crate) fn advance(&self, count: usize) {
+        let filled = self.filled.load(Relaxed) + count;
+        assert!(filled <= self.length, "a segment is never filled past its end");
+        self.filled.store(filled, Release);
+    }
+
+    /// Notes that a door took `count` bytes.
+    pub(crate) fn serve(&self, count: usize) {
+        self.served.fetch_add(count, Relaxed);
+    }
+
+    /// True when readers took as many bytes as arrived: dropping it costs no reader another request.
+    pub(crate) fn consumed(&self) -> bool {
+        self.served.load(Relaxed) >= self.filled()
+    }
+
+    /// True for the first caller only.
+    pub(crate) fn release_once(&self) -> bool {
+        !self.released.swap(true, AcqRel)
+    }
+}

@@ -1,0 +1,32 @@
+//! Where missing bytes come from. Today the origin; later the cache group stands before it.
+
+use headrace_origin::{BodySink, Origin, OriginError, Pinned};
+use std::ops::Range;
+use std::time::Instant;
+
+/// Something that can deliver a pinned range.
+pub trait Source: Send + Sync {
+    /// Streams `range` of `object` into `sink`, in order, every byte once; blocks until done or `deadline`.
+    ///
+    /// # Errors
+    /// Whatever kept the range from arriving whole; bytes already given to the sink are right and count.
+    fn fetch(
+        &self,
+        object: &Pinned,
+        range: Range<u64>,
+        deadline: Instant,
+        sink: &mut dyn BodySink,
+    ) -> Result<(), OriginError>;
+}
+
+impl Source for Origin {
+    fn fetch(
+        &self,
+        object: &Pinned,
+        range: Range<u64>,
+        deadline: Instant,
+        sink: &mut dyn BodySink,
+    ) -> Result<(), OriginError> {
+        self.get_range(object, range, deadline, sink)
+    }
+}

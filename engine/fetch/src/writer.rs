@@ -1,0 +1,156 @@
+//! Segments on their way to the disk.
+//!
+//! The queue is bounded by the pool: every segment in it holds a buffer of the budget. When the pool runs
+//! dry and the disk lags, segments are given up here: first those that readers have already taken.
+
+use crate::budget::Relief;
+use crate::counters::FetchCounters;
+use crate::object::Object;
+use crate::segment::Segment;
+use headrace_cache::Kept;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+struct Entry {
+    object: Arc<Object>,
+    segment: Arc<Segment>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Entry>,
+    /// Segments the cache could not take and no reader has taken yet: kept for them while memory lasts.
+    limbo: VecDeque<Entry>,
+    writing: usize,
+    closed: bool,
+}
+
+pub(crate) struct Writer {
+    state: Mutex<State>,
+    changed: Condvar,
+    lagging: AtomicBool,
+    counters: Arc<FetchCounters>,
+}
+
+/// The disk has caught up when no more than this waits for it.
+const CAUGHT_UP: usize = 4;
+/// How many segments to look at for one that readers have taken.
+const SCAN: usize = 64;
+
+impl Writer {
+    pub(crate) fn new(counters: Arc<FetchCounters>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), lagging: AtomicBool::new(false), counters })
+    }
+
+    pub(crate) fn push(&self, object: Arc<Object>, segment: Arc<Segment>) {
+        self.state.lock().queue.push_back(Entry { object, segment });
+        self.changed.notify_one();
+    }
+
+    /// Writes until closed and empty.
+    pub(crate) fn run(&self) {
+        while let Some(entry) = self.next() {
+            self.write(entry);
+            let mut state = self.state.lock();
+            state.writing -= 1;
+            if state.queue.len() <= CAUGHT_UP {
+                self.lagging.store(false, Relaxed);
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    fn next(&self) -> Option<Entry> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(entry) = state.queue.pop_front() {
+                state.writing += 1;
+                return Some(entry);
+            }
+            if state.closed {
+                return None;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn write(&self, Entry { object, segment }: Entry) {
+        let length = object.keepable(&segment);
+        let kept = match (object.cache_file(), length) {
+            (_, 0) => false,
+            (Some(file), _) => matches!(file.write(segment.base(), &segment.bytes()[..length]), Kept::Yes),
+            (None, _) => false,
+        };
+        if !kept {
+            self.counters.unkept_bytes.fetch_add(segment.filled() as u64, Relaxed);
+        }
+        // A partly filled last chunk is not kept, but a reader may still want its bytes: `uncovered` fetches them again.
+        if kept || length == 0 || segment.consumed() {
+            object.release_segment(&segment, kept);
+        } else {
+            self.state.lock().limbo.push_back(Entry { object, segment });
+        }
+    }
+
+    /// Waits until nothing is queued or being written, or `patience` is over. True when drained.
+    pub(crate) fn drain(&self, patience: std::time::Duration) -> bool {
+        let until = std::time::Instant::now() + patience;
+        let mut state = self.state.lock();
+        while !state.queue.is_empty() || state.writing > 0 {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// True when nothing waits for the disk.
+    pub(crate) fn idle(&self) -> bool {
+        let state = self.state.lock();
+        state.queue.is_empty() && state.writing == 0 && !self.lagging.load(Relaxed)
+    }
+
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn give_up(&self, any: bool) -> Option<Entry> {
+        let mut state = self.state.lock();
+        let taken = |e: &Entry| e.segment.consumed();
+        if let Some(at) = state.limbo.iter().take(SCAN).position(taken) {
+            return state.limbo.remove(at);
+        }
+        if let Some(at) = state.queue.iter().take(SCAN).position(taken) {
+            return state.queue.remove(at);
+        }
+        if any { state.limbo.pop_front().or_else(|| state.queue.pop_front()) } else { None }
+    }
+}
+
+impl Relief for Writer {
+    fn drop_one(&self, any: bool) -> bool {
+        let Some(Entry { object, segment }) = self.give_up(any) else { return false };
+        let bytes = segment.filled() as u64;
+        self.counters.unkept_bytes.fetch_add(bytes, Relaxed);
+        if !segment.consumed() {
+            self.counters.dropped_bytes.fetch_add(bytes, Relaxed);
+        }
+        object.note_unkept();
+        object.release_segment(&segment, false);
+        true
+    }
+
+    fn lagging(&self) -> bool {
+        self.lagging.load(Relaxed) || !self.state.lock().limbo.is_empty()
+    }
+
+    fn note_lag(&self) {
+        if !self.lagging.swap(true, Relaxed) {
+            log::warn!("the cache disk does not keep up with the network: what it can't take in time is not kept");
+        }
+    }
+}
