@@ -1,0 +1,108 @@
+//! Admission: before bytes are written, room is promised to them or they are not kept. Room means the
+//! directory's limit and the free space that must stay on the disk. Where there is none, it is made: see
+//! [`crate::evict`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::directory::Directory;
+use crate::ledger::Ledger;
+use crate::shared::Shared;
+use crate::{CacheFile, Unkept};
+
+/// Room for what a write allocates besides its data: the meta file's first blocks and the file system's own
+/// lists of extents.
+const OVERHEAD_BYTES: u64 = 16 * 1024;
+/// How long a write waits for the scan to tell what the directory holds. Counting 100,000 files takes about a
+/// second; a reader has long been answered from memory, so going on unkept costs a fetch and no more.
+const WAIT_FOR_SCAN: Duration = Duration::from_millis(250);
+/// Other writers may take the room that was just made; after this many rounds the bytes pass unkept.
+const ROUNDS: usize = 8;
+
+/// Room promised to a write, given back when dropped.
+pub struct Reservation {
+    directory: Arc<Directory>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.directory.ledger.lock().reserved -= self.bytes;
+    }
+}
+
+impl Shared {
+    /// Promises room for `bytes` more of `writer`, evicting if there is no other way.
+    pub fn admit(
+        &self,
+        directory: &Arc<Directory>,
+        bytes: u64,
+        writer: &CacheFile,
+    ) -> Result<Reservation, Unkept> {
+        let bytes = bytes + OVERHEAD_BYTES;
+        let mut waited = false;
+        for _ in 0..ROUNDS {
+            if let Some(reservation) = self.try_admit(directory, bytes)? {
+                return Ok(reservation);
+            }
+            if !waited {
+                waited = true;
+                let mut ledger = directory.ledger.lock();
+                if !ledger.is_scanned() {
+                    directory.scanned.wait_for(&mut ledger, WAIT_FOR_SCAN);
+                    continue;
+                }
+            }
+            // Another writer may make enough room while this one waits for its turn to.
+            let lacking = || self.lacking(directory, bytes).unwrap_or(bytes);
+            if self.make_room(directory, lacking, Some(writer)) == 0 && lacking() > 0 {
+                let scanned = directory.ledger.lock().is_scanned();
+                return Err(if scanned {
+                    Unkept::NoRoom
+                } else {
+                    Unkept::Scanning
+                });
+            }
+        }
+        Err(Unkept::NoRoom)
+    }
+
+    fn try_admit(
+        &self,
+        directory: &Arc<Directory>,
+        bytes: u64,
+    ) -> Result<Option<Reservation>, Unkept> {
+        let free = self.free(directory)?;
+        let mut ledger = directory.ledger.lock();
+        if self.lacking_in(&ledger, directory, free, bytes) > 0 {
+            return Ok(None);
+        }
+        ledger.reserved += bytes;
+        Ok(Some(Reservation {
+            directory: directory.clone(),
+            bytes,
+        }))
+    }
+
+    fn lacking(&self, directory: &Directory, bytes: u64) -> Result<u64, Unkept> {
+        let free = self.free(directory)?;
+        Ok(self.lacking_in(&directory.ledger.lock(), directory, free, bytes))
+    }
+
+    fn lacking_in(&self, ledger: &Ledger, directory: &Directory, free: u64, bytes: u64) -> u64 {
+        let over_limit = (ledger.total() + bytes).saturating_sub(directory.limit_bytes);
+        let under_reserve = (self.reserve_bytes + ledger.reserved + bytes).saturating_sub(free);
+        over_limit.max(under_reserve)
+    }
+
+    fn free(&self, directory: &Directory) -> Result<u64, Unkept> {
+        directory
+            .free_space
+            .lock()
+            .get(&directory.root)
+            .map_err(|error| {
+                directory.note_error(&self.counters, "asking for free space", &error);
+                Unkept::Failing
+            })
+    }
+}
