@@ -45,23 +45,22 @@ impl Shared {
             if let Some(reservation) = self.try_admit(directory, bytes)? {
                 return Ok(reservation);
             }
-            if !waited {
-                waited = true;
-                let mut ledger = directory.ledger.lock();
-                if !ledger.is_scanned() {
-                    directory.scanned.wait_for(&mut ledger, WAIT_FOR_SCAN);
-                    continue;
-                }
-            }
             // Another writer may make enough room while this one waits for its turn to.
             let lacking = || self.lacking(directory, bytes).unwrap_or(bytes);
+            let mut ledger = directory.ledger.lock();
+            if !ledger.is_scanned() && !waited {
+                waited = true;
+                directory.scanned.wait_for(&mut ledger, WAIT_FOR_SCAN);
+                continue;
+            }
+            let scanned = ledger.is_scanned();
+            drop(ledger);
+            if !scanned && lacking() == 0 {
+                // Only what is not counted yet stands in the way: no reason to evict anything.
+                return Err(Unkept::Scanning);
+            }
             if self.make_room(directory, lacking, Some(writer)) == 0 && lacking() > 0 {
-                let scanned = directory.ledger.lock().is_scanned();
-                return Err(if scanned {
-                    Unkept::NoRoom
-                } else {
-                    Unkept::Scanning
-                });
+                return Err(Unkept::NoRoom);
             }
         }
         Err(Unkept::NoRoom)
@@ -74,7 +73,14 @@ impl Shared {
     ) -> Result<Option<Reservation>, Unkept> {
         let free = self.free(directory)?;
         let mut ledger = directory.ledger.lock();
-        if self.lacking_in(&ledger, directory, free, bytes) > 0 {
+        if self.lacking_in(
+            ledger.total() + ledger.uncounted,
+            &ledger,
+            directory,
+            free,
+            bytes,
+        ) > 0
+        {
             return Ok(None);
         }
         ledger.reserved += bytes;
@@ -84,13 +90,22 @@ impl Shared {
         }))
     }
 
+    /// What eviction has to free; what the scan has not counted yet is no reason to evict.
     fn lacking(&self, directory: &Directory, bytes: u64) -> Result<u64, Unkept> {
         let free = self.free(directory)?;
-        Ok(self.lacking_in(&directory.ledger.lock(), directory, free, bytes))
+        let ledger = directory.ledger.lock();
+        Ok(self.lacking_in(ledger.total(), &ledger, directory, free, bytes))
     }
 
-    fn lacking_in(&self, ledger: &Ledger, directory: &Directory, free: u64, bytes: u64) -> u64 {
-        let over_limit = (ledger.total() + bytes).saturating_sub(directory.limit_bytes);
+    fn lacking_in(
+        &self,
+        total: u64,
+        ledger: &Ledger,
+        directory: &Directory,
+        free: u64,
+        bytes: u64,
+    ) -> u64 {
+        let over_limit = (total + bytes).saturating_sub(directory.limit_bytes);
         let under_reserve = (self.reserve_bytes + ledger.reserved + bytes).saturating_sub(free);
         over_limit.max(under_reserve)
     }

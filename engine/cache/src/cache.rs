@@ -13,8 +13,8 @@ use crate::directory::Directory;
 use crate::evict::Outcome;
 use crate::shared::Shared;
 use crate::{
-    CacheError, CacheFile, CachedEntry, ObjectId, ObjectIdentity, Presence, Usage, VerifyReport,
-    format, scan, steward,
+    CacheError, CacheFile, CachedEntry, MAX_OBJECT, ObjectId, ObjectIdentity, Presence, Usage,
+    VerifyReport, format, scan, steward,
 };
 
 /// One directory of a cache.
@@ -111,8 +111,16 @@ impl Cache {
     /// The cached file of an object; nothing is written to the disk before its first byte.
     ///
     /// # Errors
-    /// None today; a disk that fails is taken out of use and the file is as if it were not cached.
+    /// [`CacheError::TooLarge`]. A disk that fails is no error: it is taken out of use, and the file is as if it
+    /// were not cached.
     pub fn file(&self, identity: &ObjectIdentity) -> Result<Arc<CacheFile>, CacheError> {
+        if identity.size > MAX_OBJECT {
+            return Err(CacheError::TooLarge {
+                key: identity.key.clone(),
+                size: identity.size,
+                maximum: MAX_OBJECT,
+            });
+        }
         let file = self.shared.file(identity);
         file.load();
         Ok(file)

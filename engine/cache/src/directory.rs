@@ -98,7 +98,9 @@ impl Directory {
     /// Notes an error of the disk. Errors that say nothing about the disk (no descriptor, no memory, no room)
     /// do not take the directory out of use.
     pub fn note_error(&self, counters: &Counters, operation: &str, error: &io::Error) {
-        const NOT_THE_DISK: [i32; 7] = [
+        const NOT_THE_DISK: [i32; 9] = [
+            libc::ENOENT, // somebody deletes our files under us
+            libc::EFBIG,
             libc::ENOSPC,
             libc::EDQUOT,
             libc::EMFILE,

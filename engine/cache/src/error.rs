@@ -68,6 +68,18 @@ pub enum CacheError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The object is larger than [`crate::MAX_OBJECT`].
+    #[error(
+        "object {key}: {size} bytes are more than a cache file holds ({maximum}); check the size that the origin lists"
+    )]
+    TooLarge {
+        /// Its key.
+        key: String,
+        /// Its size in bytes, as listed.
+        size: u64,
+        /// The most that works, in bytes.
+        maximum: u64,
+    },
     /// A door was asked for while bytes are missing.
     #[error(
         "cached object {id}: not complete, so its descriptor stays here; read it through the node until it is"
@@ -109,6 +121,7 @@ impl CacheError {
             CacheError::DiskFull { .. } => "cache-disk-full",
             CacheError::Directory { .. } | CacheError::Object { .. } => "cache-io",
             CacheError::Thread { .. } => "cache-thread",
+            CacheError::TooLarge { .. } => "cache-object-too-large",
             CacheError::NotComplete { .. } => "cache-not-complete",
             CacheError::Evicted { .. } => "cache-evicted",
         }

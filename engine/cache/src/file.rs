@@ -44,7 +44,7 @@ pub struct CacheFile {
     holds: AtomicUsize,
     pub(crate) doors: AtomicUsize,
     last_used: AtomicU64,
-    last_use_on_disk: AtomicU64,
+    pub(crate) last_use_on_disk: AtomicU64,
 }
 
 /// The data file, open.
@@ -181,9 +181,9 @@ impl CacheFile {
     }
 
     /// Opening is no use (the steward and `cache verify` open files too): the last one stays what it was.
-    pub(crate) fn adopt_last_use(&self, on_disk: u64, booked: u64) {
+    pub(crate) fn adopt_last_use(&self, on_disk: u64, booked: Option<u64>) {
         self.last_use_on_disk.store(on_disk, Relaxed);
-        self.last_used.fetch_max(on_disk.max(booked), Relaxed);
+        self.last_used.fetch_max(booked.unwrap_or(on_disk), Relaxed);
     }
 
     /// Writes one record. Call for named files only: an unlinked one has no meta file.

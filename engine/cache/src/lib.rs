@@ -57,5 +57,7 @@ pub use write::{Kept, Unkept};
 pub const CHUNK: u64 = 16 * 1024;
 /// Unit of digest and of eviction by punching, in bytes.
 pub const BLOCK: u64 = 1024 * 1024;
+/// The largest object that is cached, in bytes: its map in memory takes 16 bytes for each block.
+pub const MAX_OBJECT: u64 = 1 << 46;
 /// The smallest limit a cache directory may have, in bytes: below it one fetch window would evict itself.
 pub const MIN_LIMIT: u64 = 8 * BLOCK;

@@ -68,7 +68,7 @@ impl CacheFile {
         };
         let last_used = meta.metadata().map(|meta| modified_ns(&meta))?;
         let booked = directory.ledger.lock().get(&self.id());
-        self.adopt_last_use(last_used, booked.map_or(0, |entry| entry.last_used));
+        self.adopt_last_use(last_used, booked.map(|entry| entry.last_used));
         self.pinned.store(head.pinned, Relaxed);
         self.was_complete.store(head.was_complete, Release);
         writing.head = head;

@@ -7,10 +7,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::CacheError;
 
 const NAME: &str = "lock";
+const PATIENCE: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Takes the lock of `path`, or goes on with the one among `inherited` that is this directory's.
 pub fn take(path: &Path, inherited: &mut Vec<OwnedFd>) -> Result<File, CacheError> {
@@ -28,17 +31,13 @@ pub fn take(path: &Path, inherited: &mut Vec<OwnedFd>) -> Result<File, CacheErro
         Some(handed_on) => handed_on,
         None => ours,
     };
-    // SAFETY: flock takes a descriptor, open for the call, and touches no memory.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let cause = io::Error::last_os_error();
-        return Err(match cause.kind() {
-            io::ErrorKind::WouldBlock => CacheError::Locked {
-                path: path.into(),
-                pid: holder(&file),
-            },
-            _ => CacheError::directory(path, "taking the lock", cause),
-        });
-    }
+    lock_soon(&file).map_err(|cause| match cause.kind() {
+        io::ErrorKind::WouldBlock => CacheError::Locked {
+            path: path.into(),
+            pid: holder(&file),
+        },
+        _ => CacheError::directory(path, "taking the lock", cause),
+    })?;
     if let Err(cause) = leave_pid(&file) {
         // Only the error message of a second node is poorer for it; a full disk must not stop adoption.
         log::debug!(
@@ -47,6 +46,23 @@ pub fn take(path: &Path, inherited: &mut Vec<OwnedFd>) -> Result<File, CacheErro
         );
     }
     Ok(file)
+}
+
+/// Tries for a moment: a node that is just ending lets go soon, and so does a child of one, which has a
+/// duplicate of the descriptor between its `fork` and its `exec`.
+fn lock_soon(file: &File) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // SAFETY: flock takes a descriptor, open for the call, and touches no memory.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::WouldBlock || Instant::now() >= deadline {
+            return Err(error);
+        }
+        std::thread::sleep(RETRY);
+    }
 }
 
 fn find(lock: &File, inherited: &mut Vec<OwnedFd>) -> io::Result<Option<File>> {

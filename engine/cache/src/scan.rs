@@ -140,8 +140,15 @@ fn empty_trash(trash: &Path) -> io::Result<()> {
 /// Scans all directories, each by a thread of its own: they are different disks.
 pub fn scan_all(shared: &Arc<Shared>) {
     std::thread::scope(|scope| {
-        for directory in &shared.directories {
-            scope.spawn(|| shared.scan(directory));
+        for directory in &shared.directories[1..] {
+            let thread = std::thread::Builder::new().name("cache-scan".into());
+            if thread
+                .spawn_scoped(scope, || shared.scan(directory))
+                .is_err()
+            {
+                shared.scan(directory); // no thread to be had: one after the other
+            }
         }
+        shared.scan(&shared.directories[0]);
     });
 }

@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -211,6 +211,9 @@ impl CacheFile {
         writing.head.synced = true;
         // No sync of the head: if it is lost, the blocks are checked once more, and that is all.
         self.write_head(&mut writing)?;
+        // Syncing is no use of the file, and the time of change stands for the last use.
+        let used = UNIX_EPOCH + Duration::from_nanos(self.last_used());
+        self.meta(&mut writing)?.set_modified(used)?;
         writing.meta = None;
         Ok(true)
     }

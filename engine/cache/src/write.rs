@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::*;
 use crate::counters::Counters;
 use crate::directory::Directory;
 use crate::file::{Disk, Writing};
-use crate::format::{self, HEAD_LEN, Record};
+use crate::format::{self, Record};
 use crate::{BLOCK, CHUNK, CacheError, CacheFile, evict, space};
 
 /// What became of bytes handed to [`CacheFile::write`].
@@ -172,6 +172,7 @@ impl CacheFile {
             self.presence.mark(block, chunks, tick);
         }
         self.touch();
+        self.last_use_on_disk.store(self.last_used(), Relaxed); // the records just written carry the time
         self.book(writing, &disk.directory, space::allocated(&disk.data)?);
         Ok(())
     }
@@ -194,8 +195,9 @@ impl CacheFile {
         }
         let (meta, data) = directory.create(&self.id())?;
         let created = (|| {
-            meta.write_all_at(&format::encode_identity(&self.identity), HEAD_LEN as u64)?;
-            meta.write_all_at(&writing.head.encode(), 0)?;
+            let mut start = writing.head.encode().to_vec();
+            start.extend(format::encode_identity(&self.identity));
+            meta.write_all_at(&start, 0)?;
             meta.set_len(writing.head.meta_len())?;
             data.set_len(self.size())
         })();

@@ -301,3 +301,40 @@ fn the_same_write_twice_is_kept_once_and_bad_ranges_are_refused() {
     }
     assert!(file.read_at(BLOCK, &mut [0; 6]).is_err());
 }
+
+#[test]
+fn overlapping_writers_complete_a_file_once_with_every_byte_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), LIMIT, BOOT);
+    let told = Arc::new(AtomicU64::new(0));
+    let count = told.clone();
+    cache.on_complete(Box::new(move |_| {
+        count.fetch_add(1, Relaxed);
+    }));
+    let size = 6 * BLOCK + 9 * CHUNK + 1;
+    let file = cache.file(&object("a", size)).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4u64 {
+            let file = &file;
+            scope.spawn(move || {
+                let step = [BLOCK, 3 * CHUNK, 40 * CHUNK, 2 * BLOCK][writer as usize];
+                for start in (0..size).step_by(step as usize) {
+                    assert_eq!(write(file, start..start + step), Kept::Yes);
+                }
+            });
+        }
+    });
+    assert!(file.is_complete());
+    assert_eq!(told.load(Relaxed), 1);
+    assert_eq!(cache.counters().written_bytes, size);
+    assert_eq!(check(&file), size.div_ceil(CHUNK));
+    assert_eq!(cache.verify(&|_, _| true, false).bad_blocks, 0);
+}
+
+#[test]
+fn an_absurd_size_is_an_error_and_no_allocation() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), LIMIT, BOOT);
+    let error = cache.file(&object("a", u64::MAX)).err().unwrap();
+    assert_eq!(error.code(), "cache-object-too-large");
+}
