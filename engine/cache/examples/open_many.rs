@@ -14,10 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 fn open(path: &Path) -> Arc<Cache> {
     let config = CacheConfig {
-        directories: vec![CacheDirectory {
-            path: path.into(),
-            limit_bytes: 1 << 42,
-        }],
+        directories: vec![CacheDirectory { path: path.into(), limit_bytes: 1 << 42 }],
         reserve_bytes: 0,
         max_age: None,
         boot_id: "measured".into(),
@@ -27,13 +24,7 @@ fn open(path: &Path) -> Arc<Cache> {
 }
 
 fn object(key: String, size: u64) -> ObjectIdentity {
-    ObjectIdentity {
-        endpoint: "http://s3".into(),
-        bucket: "b".into(),
-        key,
-        pin: "\"e\"".into(),
-        size,
-    }
+    ObjectIdentity { endpoint: "http://s3".into(), bucket: "b".into(), key, pin: "\"e\"".into(), size }
 }
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -46,16 +37,12 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let path = PathBuf::from(arguments.next().expect("usage: open_many DIR [FILES]"));
-    let files: u64 = arguments
-        .next()
-        .map_or(100_000, |count| count.parse().expect("FILES is a number"));
+    let files: u64 = arguments.next().map_or(100_000, |count| count.parse().expect("FILES is a number"));
     let chunk = vec![7; CHUNK as usize];
     let cache = open(&path);
     timed(&format!("create {files} files"), || {
         for number in 0..files {
-            let file = cache
-                .file(&object(format!("k{number}"), 10 * BLOCK))
-                .expect("opens");
+            let file = cache.file(&object(format!("k{number}"), 10 * BLOCK)).expect("opens");
             assert_eq!(file.write(0, &chunk), Kept::Yes);
         }
     });
@@ -64,9 +51,7 @@ fn main() {
     let cache = timed("open", || open(&path));
     timed("first look at 1000 files while counting", || {
         for number in 0..files.min(1000) {
-            let file = cache
-                .file(&object(format!("k{number}"), 10 * BLOCK))
-                .expect("opens");
+            let file = cache.file(&object(format!("k{number}"), 10 * BLOCK)).expect("opens");
             assert!(file.is_present(0..CHUNK));
         }
     });
@@ -89,11 +74,7 @@ fn main() {
     let mut page = vec![0; 4096];
     let hits = timed("read 1,000,000 pages of 4 KiB, without waiting", || {
         let start = |number: u64| number * 7919 % (size / 4096) * 4096;
-        let mut hit = |number| {
-            file.try_read_nowait(start(number), &mut page)
-                .expect("in range")
-                .is_some()
-        };
+        let mut hit = |number| file.try_read_nowait(start(number), &mut page).expect("in range").is_some();
         (0..1_000_000).filter(|&number| hit(number)).count()
     });
     println!("of which {hits} were to be had (none on file systems without RWF_NOWAIT, as tmpfs)");

@@ -33,12 +33,7 @@ impl Drop for Reservation {
 
 impl Shared {
     /// Promises room for `bytes` more of `writer`, evicting if there is no other way.
-    pub fn admit(
-        &self,
-        directory: &Arc<Directory>,
-        bytes: u64,
-        writer: &CacheFile,
-    ) -> Result<Reservation, Unkept> {
+    pub fn admit(&self, directory: &Arc<Directory>, bytes: u64, writer: &CacheFile) -> Result<Reservation, Unkept> {
         let bytes = bytes + OVERHEAD_BYTES;
         let mut waited = false;
         for _ in 0..ROUNDS {
@@ -66,28 +61,14 @@ impl Shared {
         Err(Unkept::NoRoom)
     }
 
-    fn try_admit(
-        &self,
-        directory: &Arc<Directory>,
-        bytes: u64,
-    ) -> Result<Option<Reservation>, Unkept> {
+    fn try_admit(&self, directory: &Arc<Directory>, bytes: u64) -> Result<Option<Reservation>, Unkept> {
         let free = self.free(directory)?;
         let mut ledger = directory.ledger.lock();
-        if self.lacking_in(
-            ledger.total() + ledger.uncounted,
-            &ledger,
-            directory,
-            free,
-            bytes,
-        ) > 0
-        {
+        if self.lacking_in(ledger.total() + ledger.uncounted, &ledger, directory, free, bytes) > 0 {
             return Ok(None);
         }
         ledger.reserved += bytes;
-        Ok(Some(Reservation {
-            directory: directory.clone(),
-            bytes,
-        }))
+        Ok(Some(Reservation { directory: directory.clone(), bytes }))
     }
 
     /// What eviction has to free; what the scan has not counted yet is no reason to evict.
@@ -97,27 +78,16 @@ impl Shared {
         Ok(self.lacking_in(ledger.total(), &ledger, directory, free, bytes))
     }
 
-    fn lacking_in(
-        &self,
-        total: u64,
-        ledger: &Ledger,
-        directory: &Directory,
-        free: u64,
-        bytes: u64,
-    ) -> u64 {
+    fn lacking_in(&self, total: u64, ledger: &Ledger, directory: &Directory, free: u64, bytes: u64) -> u64 {
         let over_limit = (total + bytes).saturating_sub(directory.limit_bytes);
         let under_reserve = (self.reserve_bytes + ledger.reserved + bytes).saturating_sub(free);
         over_limit.max(under_reserve)
     }
 
     fn free(&self, directory: &Directory) -> Result<u64, Unkept> {
-        directory
-            .free_space
-            .lock()
-            .get(&directory.root)
-            .map_err(|error| {
-                directory.note_error(&self.counters, "asking for free space", &error);
-                Unkept::Failing
-            })
+        directory.free_space.lock().get(&directory.root).map_err(|error| {
+            directory.note_error(&self.counters, "asking for free space", &error);
+            Unkept::Failing
+        })
     }
 }

@@ -13,8 +13,7 @@ use crate::directory::Directory;
 use crate::evict::Outcome;
 use crate::shared::Shared;
 use crate::{
-    CacheError, CacheFile, CachedEntry, MAX_OBJECT, ObjectId, ObjectIdentity, Presence, Usage,
-    VerifyReport, format, scan, steward,
+    CacheError, CacheFile, CachedEntry, MAX_OBJECT, ObjectId, ObjectIdentity, Presence, Usage, VerifyReport, format, scan, steward,
 };
 
 /// One directory of a cache.
@@ -73,16 +72,8 @@ impl Cache {
             return Err(first_error.unwrap_or(CacheError::NoDirectory));
         }
         let boot = format::boot_tag(&config.boot_id);
-        let shared = Arc::new(Shared::new(
-            directories,
-            boot,
-            config.reserve_bytes,
-            config.max_age,
-        ));
-        let cache = Arc::new(Cache {
-            shared,
-            threads: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(directories, boot, config.reserve_bytes, config.max_age));
+        let cache = Arc::new(Cache { shared, threads: Mutex::default() });
         cache.start("cache-scan", scan::scan_all)?;
         cache.start("cache-steward", steward::serve)?;
         Ok(cache)
@@ -90,22 +81,14 @@ impl Cache {
 
     fn start(&self, name: &str, work: fn(&Arc<Shared>)) -> Result<(), CacheError> {
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || work(&shared));
-        self.threads
-            .lock()
-            .push(thread.map_err(|cause| CacheError::Thread { cause })?);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&shared));
+        self.threads.lock().push(thread.map_err(|cause| CacheError::Thread { cause })?);
         Ok(())
     }
 
     /// The locks' descriptors, for a keeper to duplicate and hand on.
     pub fn lock_fds(&self) -> Vec<RawFd> {
-        self.shared
-            .directories
-            .iter()
-            .map(|directory| directory.lock.as_raw_fd())
-            .collect()
+        self.shared.directories.iter().map(|directory| directory.lock.as_raw_fd()).collect()
     }
 
     /// The cached file of an object; nothing is written to the disk before its first byte.
@@ -115,11 +98,7 @@ impl Cache {
     /// were not cached.
     pub fn file(&self, identity: &ObjectIdentity) -> Result<Arc<CacheFile>, CacheError> {
         if identity.size > MAX_OBJECT {
-            return Err(CacheError::TooLarge {
-                key: identity.key.clone(),
-                size: identity.size,
-                maximum: MAX_OBJECT,
-            });
+            return Err(CacheError::TooLarge { key: identity.key.clone(), size: identity.size, maximum: MAX_OBJECT });
         }
         let file = self.shared.file(identity);
         file.load();
@@ -154,11 +133,7 @@ impl Cache {
     pub fn evict(&self, id: &ObjectId) -> Result<u64, CacheError> {
         let mut freed = 0;
         for directory in &self.shared.directories {
-            let failed = |cause| CacheError::Object {
-                id: *id,
-                operation: "evicting",
-                cause,
-            };
+            let failed = |cause| CacheError::Object { id: *id, operation: "evicting", cause };
             match self.shared.evict_one(directory, id, true).map_err(failed)? {
                 Outcome::Unlinked(bytes) => {
                     freed += bytes;
@@ -189,10 +164,7 @@ impl Cache {
 
     /// Whether everything from before has been counted.
     pub fn scan_done(&self) -> bool {
-        self.shared
-            .directories
-            .iter()
-            .all(|directory| directory.ledger.lock().is_scanned())
+        self.shared.directories.iter().all(|directory| directory.ledger.lock().is_scanned())
     }
 
     /// Waits for [`Cache::scan_done`], at most so long; false when it took longer.
@@ -201,11 +173,7 @@ impl Cache {
         self.shared.directories.iter().all(|directory| {
             let mut ledger = directory.ledger.lock();
             while !ledger.is_scanned() {
-                if directory
-                    .scanned
-                    .wait_until(&mut ledger, deadline)
-                    .timed_out()
-                {
+                if directory.scanned.wait_until(&mut ledger, deadline).timed_out() {
                     return ledger.is_scanned();
                 }
             }
@@ -216,10 +184,7 @@ impl Cache {
     /// Whether doors go through a private read-only mount in every directory, so that nobody can reopen one for
     /// writing.
     pub fn door_is_private(&self) -> bool {
-        self.shared
-            .directories
-            .iter()
-            .all(|directory| directory.door_tree.is_some())
+        self.shared.directories.iter().all(|directory| directory.door_tree.is_some())
     }
 
     /// Called once when a file became complete, with no lock held.

@@ -46,17 +46,10 @@ pub struct Directory {
 }
 
 impl Directory {
-    pub fn open(
-        config: &CacheDirectory,
-        locks: &mut Vec<OwnedFd>,
-    ) -> Result<Directory, CacheError> {
+    pub fn open(config: &CacheDirectory, locks: &mut Vec<OwnedFd>) -> Result<Directory, CacheError> {
         let path = &config.path;
         if config.limit_bytes < MIN_LIMIT {
-            return Err(CacheError::TooSmall {
-                path: path.clone(),
-                limit_bytes: config.limit_bytes,
-                minimum_bytes: MIN_LIMIT,
-            });
+            return Err(CacheError::TooSmall { path: path.clone(), limit_bytes: config.limit_bytes, minimum_bytes: MIN_LIMIT });
         }
         let failed = |operation| move |cause| CacheError::directory(path, operation, cause);
         create_private(path).map_err(failed("creating the directory"))?;
@@ -66,9 +59,7 @@ impl Directory {
             create_private(&path.join(name)).map_err(failed("creating a folder"))?;
         }
         let root = File::open(path).map_err(failed("opening the directory"))?;
-        let used = space::of_file_system(&root)
-            .map_err(failed("asking for free space"))?
-            .used;
+        let used = space::of_file_system(&root).map_err(failed("asking for free space"))?.used;
         Ok(Directory {
             path: path.clone(),
             limit_bytes: config.limit_bytes,
@@ -109,22 +100,13 @@ impl Directory {
             libc::EINTR,
             libc::EAGAIN,
         ];
-        if error
-            .raw_os_error()
-            .is_some_and(|code| NOT_THE_DISK.contains(&code))
-        {
-            log::debug!(
-                "cache directory {}: {operation} failed: {error}",
-                self.path.display()
-            );
+        if error.raw_os_error().is_some_and(|code| NOT_THE_DISK.contains(&code)) {
+            log::debug!("cache directory {}: {operation} failed: {error}", self.path.display());
             return;
         }
         let mut failed = self.failed.lock();
         if failed.is_none() {
-            log::warn!(
-                "cache directory {}: {operation} failed ({error}); it is out of use until the node restarts",
-                self.path.display()
-            );
+            log::warn!("cache directory {}: {operation} failed ({error}); it is out of use until the node restarts", self.path.display());
             *failed = Some(format!("{operation}: {error}"));
             self.is_failed.store(true, Release);
             Counters::add(&counters.failed_directories, 1);
@@ -157,12 +139,7 @@ impl Directory {
     /// What lies there under these names is unlinked, never truncated: the kernel may still be reading it for
     /// programs that opened it through a previous node.
     pub fn create(&self, id: &ObjectId) -> io::Result<(File, File)> {
-        let both = || -> io::Result<(File, File)> {
-            Ok((
-                create_file(&self.meta_path(id))?,
-                create_file(&self.data_path(id))?,
-            ))
-        };
+        let both = || -> io::Result<(File, File)> { Ok((create_file(&self.meta_path(id))?, create_file(&self.data_path(id))?)) };
         match both() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_private(self.meta_path(id).parent().expect("objects/ab"))?;
@@ -179,10 +156,7 @@ impl Directory {
     /// Takes an object's name away, quickly; the blocks go when the result is dropped.
     pub fn unlink(&self, id: &ObjectId) -> io::Result<Trash> {
         let number = self.trash_number.fetch_add(1, Relaxed);
-        let trash = self
-            .path
-            .join("trash")
-            .join(format!("{id}.{}.{number}", std::process::id()));
+        let trash = self.path.join("trash").join(format!("{id}.{}.{number}", std::process::id()));
         // The meta file first: without it a left-over data file is nobody's.
         absent_is_fine(fs::remove_file(self.meta_path(id)))?;
         absent_is_fine(fs::rename(self.data_path(id), &trash))?;
@@ -201,10 +175,7 @@ pub struct Trash(PathBuf);
 impl Drop for Trash {
     fn drop(&mut self) {
         if let Err(error) = absent_is_fine(fs::remove_file(&self.0)) {
-            log::warn!(
-                "cache: cannot delete {}: {error}; the next start tries again",
-                self.0.display()
-            );
+            log::warn!("cache: cannot delete {}: {error}; the next start tries again", self.0.display());
         }
     }
 }
@@ -221,19 +192,9 @@ fn create_private(path: &Path) -> io::Result<()> {
 }
 
 fn open_existing(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
 }

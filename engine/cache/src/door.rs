@@ -67,11 +67,7 @@ impl CacheFile {
     /// # Errors
     /// [`CacheError::NotComplete`], [`CacheError::Evicted`], or what the system said.
     pub fn door(self: &Arc<Self>) -> Result<DoorHandle, CacheError> {
-        let failed = |cause| CacheError::Object {
-            id: self.id(),
-            operation: "opening a door",
-            cause,
-        };
+        let failed = |cause| CacheError::Object { id: self.id(), operation: "opening a door", cause };
         if self.presence.is_whole() {
             self.verify_suspects();
         }
@@ -93,20 +89,14 @@ impl CacheFile {
         self.touch();
         // From here on the file keeps its blocks; it may still lose its name on request.
         let disk = self.disk.read();
-        let result = disk
-            .as_ref()
-            .ok_or(CacheError::Evicted { id: self.id() })
-            .and_then(|disk| {
-                let fd = open_read_only(disk, self).map_err(failed)?;
-                fd.ok_or(CacheError::Evicted { id: self.id() })
-            });
+        let result = disk.as_ref().ok_or(CacheError::Evicted { id: self.id() }).and_then(|disk| {
+            let fd = open_read_only(disk, self).map_err(failed)?;
+            fd.ok_or(CacheError::Evicted { id: self.id() })
+        });
         drop(disk); // before `opened` may go: that takes the lock too
         let fd = result?;
         Counters::add(&self.shared.counters.doors_opened, 1);
-        Ok(DoorHandle {
-            fd,
-            _opened: opened,
-        })
+        Ok(DoorHandle { fd, _opened: opened })
     }
 
     fn create_empty(&self) -> io::Result<()> {
@@ -122,21 +112,13 @@ impl CacheFile {
 /// `None` when the name belongs to another file by now.
 fn open_read_only(disk: &Disk, file: &CacheFile) -> io::Result<Option<OwnedFd>> {
     let name = CString::new(Directory::relative_data(&file.id())).expect("hex digits");
-    let folder = disk
-        .directory
-        .door_tree
-        .as_ref()
-        .map_or(disk.directory.root.as_fd(), |tree| tree.as_fd());
+    let folder = disk.directory.door_tree.as_ref().map_or(disk.directory.root.as_fd(), |tree| tree.as_fd());
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
     // SAFETY: the name is a C string and the descriptor open for the call.
     let raw = unsafe { libc::openat(folder.as_raw_fd(), name.as_ptr(), flags) };
     if raw < 0 {
         let error = io::Error::last_os_error();
-        return if error.kind() == io::ErrorKind::NotFound {
-            Ok(None)
-        } else {
-            Err(error)
-        };
+        return if error.kind() == io::ErrorKind::NotFound { Ok(None) } else { Err(error) };
     }
     // SAFETY: openat has just returned this descriptor and nobody else has it.
     let opened = File::from(unsafe { OwnedFd::from_raw_fd(raw) });
@@ -177,36 +159,18 @@ pub fn private_mount(path: &Path) -> Option<OwnedFd> {
 fn clone_read_only(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path is a C string that outlives the call.
-    let raw = unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            libc::AT_FDCWD,
-            name.as_ptr(),
-            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC,
-        )
-    };
+    let raw = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC) };
     if raw < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: open_tree has just returned this descriptor and nobody else has it.
     let tree = unsafe { OwnedFd::from_raw_fd(raw as i32) };
-    let attributes = MountAttr {
-        attr_set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let attributes =
+        MountAttr { attr_set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: an empty C string with AT_EMPTY_PATH means the descriptor itself; the attributes are of the size
     // given and outlive the call.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &attributes,
-            size_of::<MountAttr>(),
-        )
+        libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, &attributes, size_of::<MountAttr>())
     };
     if result != 0 {
         return Err(io::Error::last_os_error());

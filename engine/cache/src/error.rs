@@ -13,9 +13,7 @@ pub enum CacheError {
     #[error("cache: no directory is configured; name one with --cache-dir")]
     NoDirectory,
     /// A directory's limit is below [`crate::MIN_LIMIT`].
-    #[error(
-        "cache size: {limit_bytes} bytes for {path} is too small; the least is {minimum_bytes} bytes"
-    )]
+    #[error("cache size: {limit_bytes} bytes for {path} is too small; the least is {minimum_bytes} bytes")]
     TooSmall {
         /// The directory.
         path: PathBuf,
@@ -33,9 +31,7 @@ pub enum CacheError {
         pid: Option<u32>,
     },
     /// The directory cannot be written.
-    #[error(
-        "cache directory {path}: cannot be written ({cause}); mount it read-write, give this user access, or choose another directory"
-    )]
+    #[error("cache directory {path}: cannot be written ({cause}); mount it read-write, give this user access, or choose another directory")]
     ReadOnly {
         /// The directory.
         path: PathBuf,
@@ -43,17 +39,13 @@ pub enum CacheError {
         cause: io::Error,
     },
     /// The disk has no room even for the cache's own few files.
-    #[error(
-        "cache directory {path}: the disk is full; free some space or choose another directory"
-    )]
+    #[error("cache directory {path}: the disk is full; free some space or choose another directory")]
     DiskFull {
         /// The directory.
         path: PathBuf,
     },
     /// Any other failure while preparing the directory.
-    #[error(
-        "cache directory {path}: {operation} failed ({cause}); check the disk or choose another directory"
-    )]
+    #[error("cache directory {path}: {operation} failed ({cause}); check the disk or choose another directory")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -69,9 +61,7 @@ pub enum CacheError {
         cause: io::Error,
     },
     /// The object is larger than [`crate::MAX_OBJECT`].
-    #[error(
-        "object {key}: {size} bytes are more than a cache file holds ({maximum}); check the size that the origin lists"
-    )]
+    #[error("object {key}: {size} bytes are more than a cache file holds ({maximum}); check the size that the origin lists")]
     TooLarge {
         /// Its key.
         key: String,
@@ -81,9 +71,7 @@ pub enum CacheError {
         maximum: u64,
     },
     /// A door was asked for while bytes are missing.
-    #[error(
-        "cached object {id}: not complete, so its descriptor stays here; read it through the node until it is"
-    )]
+    #[error("cached object {id}: not complete, so its descriptor stays here; read it through the node until it is")]
     NotComplete {
         /// The object.
         id: ObjectId,
@@ -133,11 +121,7 @@ impl CacheError {
         match cause.raw_os_error() {
             Some(libc::EROFS | libc::EACCES | libc::EPERM) => CacheError::ReadOnly { path, cause },
             Some(libc::ENOSPC | libc::EDQUOT) => CacheError::DiskFull { path },
-            _ => CacheError::Directory {
-                path,
-                operation,
-                cause,
-            },
+            _ => CacheError::Directory { path, operation, cause },
         }
     }
 }

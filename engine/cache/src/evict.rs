@@ -34,18 +34,12 @@ pub enum Outcome {
 
 impl Shared {
     /// Frees about as many bytes for `writer` as are lacking when its turn has come; returns how many.
-    pub fn make_room(
-        &self,
-        directory: &Arc<Directory>,
-        lacking: impl Fn() -> u64,
-        writer: Option<&CacheFile>,
-    ) -> u64 {
+    pub fn make_room(&self, directory: &Arc<Directory>, lacking: impl Fn() -> u64, writer: Option<&CacheFile>) -> u64 {
         let mut gone = Vec::new();
         let freed = {
             let _alone = directory.evicting.lock();
             let need = lacking();
-            let mut freed =
-                self.unlink_oldest(directory, writer, &mut gone, |freed, _| freed >= need);
+            let mut freed = self.unlink_oldest(directory, writer, &mut gone, |freed, _| freed >= need);
             if freed < need && directory.can_punch.load(Relaxed) {
                 freed += self.punch_oldest(directory, need - freed, writer);
             }
@@ -103,21 +97,14 @@ impl Shared {
                     gone.push(id);
                 }
                 Ok(_) => {}
-                Err(error) => {
-                    directory.note_error(&self.counters, "unlinking a cached file", &error)
-                }
+                Err(error) => directory.note_error(&self.counters, "unlinking a cached file", &error),
             }
         }
         freed
     }
 
     /// Unlinks one file. `asked_for` takes it from its holders too; a pinned file stays in any case.
-    pub fn evict_one(
-        &self,
-        directory: &Arc<Directory>,
-        id: &ObjectId,
-        asked_for: bool,
-    ) -> io::Result<Outcome> {
+    pub fn evict_one(&self, directory: &Arc<Directory>, id: &ObjectId, asked_for: bool) -> io::Result<Outcome> {
         let files = self.files.lock();
         if files.get(id).is_some_and(|file| file.strong_count() > 0) {
             drop(files);
@@ -127,12 +114,7 @@ impl Shared {
             // Closed or replaced at this very moment; the next round sees it settled.
             return Ok(Outcome::Stays);
         }
-        if directory
-            .ledger
-            .lock()
-            .get(id)
-            .is_none_or(|entry| entry.pinned)
-        {
+        if directory.ledger.lock().get(id).is_none_or(|entry| entry.pinned) {
             return Ok(Outcome::Stays);
         }
         // With the map locked nobody opens the file meanwhile.
@@ -150,30 +132,19 @@ impl Shared {
         Counters::add(&self.counters.evicted_bytes, bytes);
     }
 
-    fn punch_oldest(
-        &self,
-        directory: &Arc<Directory>,
-        need: u64,
-        writer: Option<&CacheFile>,
-    ) -> u64 {
+    fn punch_oldest(&self, directory: &Arc<Directory>, need: u64, writer: Option<&CacheFile>) -> u64 {
         let want = need.max(directory.limit_bytes / 64);
         let files = self.live_files();
         let mut blocks: Vec<(u32, usize, usize)> = Vec::new();
         for (index, file) in files.iter().enumerate() {
             let in_use = file.is_held() || writer.is_some_and(|writer| writer.id() == file.id());
             if in_use && file.may_be_punched(directory) {
-                blocks.extend(
-                    file.presence
-                        .used_blocks()
-                        .map(|(used, block)| (used, index, block)),
-                );
+                blocks.extend(file.presence.used_blocks().map(|(used, block)| (used, index, block)));
             }
         }
         // The clock wraps; ages do not.
         let now = self.tick();
-        blocks.sort_unstable_by_key(|&(used, index, block)| {
-            (std::cmp::Reverse(now.wrapping_sub(used)), index, block)
-        });
+        blocks.sort_unstable_by_key(|&(used, index, block)| (std::cmp::Reverse(now.wrapping_sub(used)), index, block));
         let mut freed = 0;
         for (_, index, block) in blocks {
             if freed >= want {
@@ -220,11 +191,7 @@ impl CacheFile {
         !self.was_complete.load(Acquire)
             && !self.is_evicted()
             && !self.pinned.load(Relaxed)
-            && self
-                .disk
-                .read()
-                .as_ref()
-                .is_some_and(|disk| Arc::ptr_eq(&disk.directory, directory))
+            && self.disk.read().as_ref().is_some_and(|disk| Arc::ptr_eq(&disk.directory, directory))
     }
 
     /// Drops one block of an incomplete file; returns the bytes freed.
@@ -256,10 +223,7 @@ impl CacheFile {
         self.load();
         let mut writing = self.writing.lock();
         let mut disk = self.disk.write();
-        if !disk
-            .as_ref()
-            .is_some_and(|disk| Arc::ptr_eq(&disk.directory, directory))
-        {
+        if !disk.as_ref().is_some_and(|disk| Arc::ptr_eq(&disk.directory, directory)) {
             // Open from another directory (this one had failed meanwhile): the copy here is nobody's.
             let trash = directory.unlink(&self.id())?;
             let bytes = directory.leave(&self.id());
@@ -319,14 +283,7 @@ impl CacheFile {
 pub fn punch_hole(data: &File, offset: u64, length: u64) -> io::Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     // SAFETY: fallocate takes a descriptor, open for the call, and numbers.
-    match unsafe {
-        libc::fallocate(
-            data.as_raw_fd(),
-            mode,
-            offset as libc::off_t,
-            length as libc::off_t,
-        )
-    } {
+    match unsafe { libc::fallocate(data.as_raw_fd(), mode, offset as libc::off_t, length as libc::off_t) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -70,13 +70,7 @@ impl Writing {
     pub fn reset(&mut self) {
         self.directory = None;
         self.meta = None;
-        self.head = Head {
-            complete: false,
-            synced: false,
-            pinned: false,
-            was_complete: false,
-            ..self.head
-        };
+        self.head = Head { complete: false, synced: false, pinned: false, was_complete: false, ..self.head };
         self.announced = false;
         self.drops += 1;
     }
@@ -90,13 +84,7 @@ impl CacheFile {
             presence: Bitmap::new(identity.size),
             identity,
             id,
-            writing: Mutex::new(Writing {
-                directory: None,
-                meta: None,
-                head,
-                announced: false,
-                drops: 0,
-            }),
+            writing: Mutex::new(Writing { directory: None, meta: None, head, announced: false, drops: 0 }),
             disk: RwLock::new(None),
             loaded: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
@@ -187,15 +175,9 @@ impl CacheFile {
     }
 
     /// Writes one record. Call for named files only: an unlinked one has no meta file.
-    pub(crate) fn write_record(
-        &self,
-        writing: &mut Writing,
-        block: usize,
-        record: Record,
-    ) -> io::Result<()> {
+    pub(crate) fn write_record(&self, writing: &mut Writing, block: usize, record: Record) -> io::Result<()> {
         let offset = writing.head.record_offset(block);
-        self.meta(writing)?
-            .write_all_at(&record.encode(block), offset)
+        self.meta(writing)?.write_all_at(&record.encode(block), offset)
     }
 
     pub(crate) fn write_head(&self, writing: &mut Writing) -> io::Result<()> {
@@ -208,10 +190,7 @@ impl CacheFile {
             let directory = writing.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
             writing.meta = Some(directory.open_meta(&self.id)?);
         }
-        writing
-            .meta
-            .as_ref()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        writing.meta.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Enters what the file occupies now into the directory's books.
@@ -260,9 +239,7 @@ impl CacheFile {
             let _disk = self.disk.write();
             self.presence.clear(block);
         }
-        let noted = self
-            .write_record(writing, block, Record::default())
-            .and_then(|()| self.settle(writing));
+        let noted = self.write_record(writing, block, Record::default()).and_then(|()| self.settle(writing));
         if let (Err(error), Some(directory)) = (noted, &writing.directory) {
             directory.note_error(&self.shared.counters, "noting a dropped block", &error);
         }
@@ -277,12 +254,7 @@ impl CacheFile {
     /// Keeps the last use on disk, coarsely, for the next node.
     pub(crate) fn persist_last_use(&self) {
         let last_used = self.last_used();
-        if last_used
-            < self
-                .last_use_on_disk
-                .load(Relaxed)
-                .saturating_add(LAST_USE_PRECISION_NS)
-        {
+        if last_used < self.last_use_on_disk.load(Relaxed).saturating_add(LAST_USE_PRECISION_NS) {
             return;
         }
         let Some(directory) = self.disk.read().as_ref().map(|disk| disk.directory.clone()) else {
@@ -293,14 +265,9 @@ impl CacheFile {
         }
         self.last_use_on_disk.store(last_used, Relaxed);
         let when = UNIX_EPOCH + Duration::from_nanos(last_used);
-        let kept = directory
-            .open_meta(&self.id)
-            .and_then(|meta| meta.set_modified(when));
+        let kept = directory.open_meta(&self.id).and_then(|meta| meta.set_modified(when));
         if let Err(error) = kept {
-            log::debug!(
-                "cached object {}: cannot keep its last use: {error}",
-                self.id
-            );
+            log::debug!("cached object {}: cannot keep its last use: {error}", self.id);
         }
     }
 }
@@ -310,17 +277,11 @@ impl Drop for CacheFile {
         self.persist_last_use();
         if let Some(disk) = self.disk.get_mut() {
             if !*self.evicted.get_mut() {
-                disk.directory
-                    .ledger
-                    .lock()
-                    .touch(self.id, *self.last_used.get_mut());
+                disk.directory.ledger.lock().touch(self.id, *self.last_used.get_mut());
             }
         }
         let mut files = self.shared.files.lock();
-        if files
-            .get(&self.id)
-            .is_some_and(|known| std::ptr::eq(known.as_ptr(), self))
-        {
+        if files.get(&self.id).is_some_and(|known| std::ptr::eq(known.as_ptr(), self)) {
             files.remove(&self.id);
         }
     }

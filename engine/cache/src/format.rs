@@ -115,8 +115,7 @@ impl Head {
 
     /// Where a block's record lies in the meta file.
     pub fn record_offset(&self, block: usize) -> u64 {
-        (HEAD_LEN as u64 + u64::from(self.identity_len)).next_multiple_of(RECORD_LEN as u64)
-            + (block * RECORD_LEN) as u64
+        (HEAD_LEN as u64 + u64::from(self.identity_len)).next_multiple_of(RECORD_LEN as u64) + (block * RECORD_LEN) as u64
     }
 
     /// The length of the whole meta file, in bytes.
@@ -127,12 +126,7 @@ impl Head {
 
 pub fn encode_identity(identity: &ObjectIdentity) -> Vec<u8> {
     let mut out = Vec::new();
-    for field in [
-        &identity.endpoint,
-        &identity.bucket,
-        &identity.key,
-        &identity.pin,
-    ] {
+    for field in [&identity.endpoint, &identity.bucket, &identity.key, &identity.pin] {
         out.extend_from_slice(&(field.len() as u32).to_le_bytes());
         out.extend_from_slice(field.as_bytes());
     }
@@ -150,13 +144,7 @@ pub fn decode_identity(head: &Head, mut bytes: &[u8]) -> Result<ObjectIdentity, 
         String::from_utf8(text.to_vec()).ok()
     };
     let mut next = || field().ok_or(Unreadable::Identity);
-    Ok(ObjectIdentity {
-        endpoint: next()?,
-        bucket: next()?,
-        key: next()?,
-        pin: next()?,
-        size: head.size,
-    })
+    Ok(ObjectIdentity { endpoint: next()?, bucket: next()?, key: next()?, pin: next()?, size: head.size })
 }
 
 /// What is known of one block.
@@ -241,29 +229,18 @@ mod tests {
 
     fn identity() -> ObjectIdentity {
         ObjectIdentity {
-            endpoint: "https://s3".into(),
-            bucket: "b".into(),
-            key: "模型/a".into(),
-            pin: "\"e\"".into(),
-            size: 5 * BLOCK + 3,
+            endpoint: "https://s3".into(), bucket: "b".into(), key: "模型/a".into(), pin: "\"e\"".into(), size: 5 * BLOCK + 3
         }
     }
 
     #[test]
     fn head_and_identity_and_back() {
         let text = encode_identity(&identity());
-        let head = Head {
-            complete: true,
-            pinned: true,
-            ..Head::new(identity().size, &text)
-        };
+        let head = Head { complete: true, pinned: true, ..Head::new(identity().size, &text) };
         let read = Head::decode(&head.encode()).unwrap();
         assert_eq!(read, head);
         assert_eq!(decode_identity(&read, &text).unwrap(), identity());
-        assert_eq!(
-            read.meta_len() - read.record_offset(0),
-            6 * RECORD_LEN as u64
-        );
+        assert_eq!(read.meta_len() - read.record_offset(0), 6 * RECORD_LEN as u64);
         assert_eq!(read.record_offset(0) % RECORD_LEN as u64, 0);
     }
 
@@ -276,17 +253,8 @@ mod tests {
             torn[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Head::decode(&torn), Err(Unreadable::Head), "bit {bit}");
         }
-        let record = Record {
-            chunks: 7,
-            digest: 99,
-            boot: 3,
-        }
-        .encode(4);
-        assert_eq!(
-            Record::decode(&record, 5),
-            Record::default(),
-            "record of another block"
-        );
+        let record = Record { chunks: 7, digest: 99, boot: 3 }.encode(4);
+        assert_eq!(Record::decode(&record, 5), Record::default(), "record of another block");
         for bit in 0..RECORD_LEN * 8 {
             let mut torn = record;
             torn[bit / 8] ^= 1 << (bit % 8);
@@ -300,11 +268,7 @@ mod tests {
     #[test]
     fn trust_after_a_kill_and_after_a_power_loss() {
         let (full, mine, other) = (0b1111, boot_tag("a"), boot_tag("b"));
-        let whole = Record {
-            chunks: full,
-            digest: 1,
-            boot: mine,
-        };
+        let whole = Record { chunks: full, digest: 1, boot: mine };
         let part = Record { chunks: 1, ..whole };
         assert_eq!(whole.adopt(full, mine, false), Adopted::Trusted(full));
         assert_eq!(part.adopt(full, mine, false), Adopted::Trusted(1));

@@ -71,23 +71,14 @@ mod tests {
     use super::*;
 
     fn identity(bucket: &str, key: &str) -> ObjectIdentity {
-        ObjectIdentity {
-            endpoint: "http://s3".into(),
-            bucket: bucket.into(),
-            key: key.into(),
-            pin: "\"e\"".into(),
-            size: 7,
-        }
+        ObjectIdentity { endpoint: "http://s3".into(), bucket: bucket.into(), key: key.into(), pin: "\"e\"".into(), size: 7 }
     }
 
     #[test]
     fn fields_do_not_run_into_each_other() {
         assert_ne!(identity("ab", "c").id(), identity("a", "bc").id());
         assert_eq!(identity("a", "b").id(), identity("a", "b").id());
-        let longer = ObjectIdentity {
-            size: 8,
-            ..identity("a", "b")
-        };
+        let longer = ObjectIdentity { size: 8, ..identity("a", "b") };
         assert_ne!(longer.id(), identity("a", "b").id());
     }
 

@@ -41,11 +41,7 @@ pub struct Ledger {
 impl Ledger {
     /// The books before a scan, when up to `uncounted` bytes may lie in the directory.
     pub fn unscanned(uncounted: u64) -> Ledger {
-        Ledger {
-            uncounted,
-            removed: Some(HashSet::new()),
-            ..Ledger::default()
-        }
+        Ledger { uncounted, removed: Some(HashSet::new()), ..Ledger::default() }
     }
 
     /// Everything known that counts against the limit, in bytes.
@@ -87,10 +83,7 @@ impl Ledger {
     /// Books a file that the scan found, unless it is known better by now.
     pub fn set_scanned(&mut self, id: ObjectId, entry: Entry) {
         self.uncounted = self.uncounted.saturating_sub(entry.allocated);
-        let removed = self
-            .removed
-            .as_ref()
-            .is_some_and(|removed| removed.contains(&id));
+        let removed = self.removed.as_ref().is_some_and(|removed| removed.contains(&id));
         if !removed && !self.entries.contains_key(&id) {
             self.set(id, entry);
         }
@@ -123,10 +116,7 @@ impl Ledger {
     pub fn next(&self, turn: Option<Turn>) -> Option<(Turn, u64)> {
         let next = match turn {
             None => self.order.first(),
-            Some(turn) => self
-                .order
-                .range((std::ops::Bound::Excluded(turn), std::ops::Bound::Unbounded))
-                .next(),
+            Some(turn) => self.order.range((std::ops::Bound::Excluded(turn), std::ops::Bound::Unbounded)).next(),
         }?;
         Some((*next, self.entries[&next.1].allocated))
     }
@@ -149,11 +139,7 @@ mod tests {
     }
 
     fn entry(allocated: u64, last_used: u64) -> Entry {
-        Entry {
-            allocated,
-            last_used,
-            ..Entry::default()
-        }
+        Entry { allocated, last_used, ..Entry::default() }
     }
 
     #[test]
@@ -161,13 +147,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.set(id(1), entry(10, 5));
         ledger.set(id(2), entry(20, 3));
-        ledger.set(
-            id(3),
-            Entry {
-                pinned: true,
-                ..entry(30, 1)
-            },
-        );
+        ledger.set(id(3), Entry { pinned: true, ..entry(30, 1) });
         let first = ledger.next(None).unwrap();
         assert_eq!(first, ((3, id(2)), 20));
         ledger.touch(id(2), 9);
@@ -180,18 +160,9 @@ mod tests {
     #[test]
     fn books_balance_after_any_change() {
         let mut ledger = Ledger::default();
-        ledger.set(
-            id(1),
-            Entry {
-                complete: true,
-                ..entry(10, 5)
-            },
-        );
+        ledger.set(id(1), Entry { complete: true, ..entry(10, 5) });
         ledger.set(id(1), entry(4, 6));
-        assert_eq!(
-            (ledger.total(), ledger.files(), ledger.complete_files()),
-            (4, 1, 0)
-        );
+        assert_eq!((ledger.total(), ledger.files(), ledger.complete_files()), (4, 1, 0));
         ledger.reserved += 7;
         ledger.unlinked += 1;
         assert_eq!((ledger.total(), ledger.allocated()), (12, 5));

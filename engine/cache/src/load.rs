@@ -49,17 +49,10 @@ impl CacheFile {
         };
         let data = directory.open_data(&self.id());
         let (head, data) = match (read_head(&meta)?, data) {
-            (Some((head, identity)), Ok(data))
-                if identity == self.identity && data.metadata()?.len() == head.size =>
-            {
-                (head, data)
-            }
+            (Some((head, identity)), Ok(data)) if identity == self.identity && data.metadata()?.len() == head.size => (head, data),
             (_, Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {
-                log::warn!(
-                    "cached object {}: its meta file is torn or does not fit; dropped",
-                    self.id()
-                );
+                log::warn!("cached object {}: its meta file is torn or does not fit; dropped", self.id());
                 Counters::add(&self.shared.counters.torn_files, 1);
                 drop(directory.unlink(&self.id())?);
                 directory.ledger.lock().remove(&self.id());
@@ -79,10 +72,7 @@ impl CacheFile {
             // Nothing of another boot can have it open, and it is incomplete: its blocks may go.
             self.write_record(writing, block, Record::default())?;
             if let Err(error) = punch_hole(&data, block as u64 * BLOCK, BLOCK) {
-                log::debug!(
-                    "cached object {}: cannot punch a dropped block: {error}",
-                    self.id()
-                );
+                log::debug!("cached object {}: cannot punch a dropped block: {error}", self.id());
             }
             Counters::add(&self.shared.counters.unprovable_blocks, 1);
         }
@@ -95,10 +85,7 @@ impl CacheFile {
         if writing.head.synced {
             writing.meta = None;
         }
-        *self.disk.write() = Some(Disk {
-            directory: directory.clone(),
-            data,
-        });
+        *self.disk.write() = Some(Disk { directory: directory.clone(), data });
         self.book(writing, directory, allocated);
         if self.present_bytes() > 0 {
             Counters::add(&self.shared.counters.adopted_files, 1);
@@ -142,9 +129,7 @@ pub fn read_head(meta: &File) -> io::Result<Option<(Head, ObjectIdentity)>> {
     };
     let mut text = vec![0; head.identity_len as usize];
     read_or_zero(meta, &mut text, HEAD_LEN as u64)?;
-    Ok(format::decode_identity(&head, &text)
-        .ok()
-        .map(|identity| (head, identity)))
+    Ok(format::decode_identity(&head, &text).ok().map(|identity| (head, identity)))
 }
 
 /// What lies beyond a file's end reads as zeros, which no check accepts.

@@ -32,18 +32,12 @@ pub fn take(path: &Path, inherited: &mut Vec<OwnedFd>) -> Result<File, CacheErro
         None => ours,
     };
     lock_soon(&file).map_err(|cause| match cause.kind() {
-        io::ErrorKind::WouldBlock => CacheError::Locked {
-            path: path.into(),
-            pid: holder(&file),
-        },
+        io::ErrorKind::WouldBlock => CacheError::Locked { path: path.into(), pid: holder(&file) },
         _ => CacheError::directory(path, "taking the lock", cause),
     })?;
     if let Err(cause) = leave_pid(&file) {
         // Only the error message of a second node is poorer for it; a full disk must not stop adoption.
-        log::debug!(
-            "cache directory {}: cannot note the process id in the lock: {cause}",
-            path.display()
-        );
+        log::debug!("cache directory {}: cannot note the process id in the lock: {cause}", path.display());
     }
     Ok(file)
 }
@@ -79,11 +73,7 @@ fn find(lock: &File, inherited: &mut Vec<OwnedFd>) -> io::Result<Option<File>> {
 fn holder(file: &File) -> Option<u32> {
     let mut text = [0; 16];
     let length = file.read_at(&mut text, 0).ok()?;
-    std::str::from_utf8(&text[..length])
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
 }
 
 fn leave_pid(file: &File) -> io::Result<()> {
@@ -101,10 +91,7 @@ mod tests {
         let held = take(dir.path(), &mut Vec::new()).unwrap();
         let error = take(dir.path(), &mut Vec::new()).unwrap_err();
         assert_eq!(error.code(), "cache-locked");
-        assert!(
-            error.to_string().contains(&std::process::id().to_string()),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(held);
         take(dir.path(), &mut Vec::new()).unwrap();
     }

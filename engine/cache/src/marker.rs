@@ -40,8 +40,7 @@ fn parse(bytes: &[u8]) -> Option<DirectoryId> {
 
 fn set_aside(path: &Path) -> io::Result<()> {
     let free = |number: &u32| {
-        !path.join(format!("objects.set-aside-{number}")).exists()
-            && !path.join(format!("{NAME}.set-aside-{number}")).exists()
+        !path.join(format!("objects.set-aside-{number}")).exists() && !path.join(format!("{NAME}.set-aside-{number}")).exists()
     };
     let number = (1..).find(free).unwrap_or(u32::MAX);
     for name in ["objects", NAME] {
@@ -66,12 +65,7 @@ fn create(path: &Path) -> io::Result<DirectoryId> {
         return Err(io::Error::last_os_error());
     }
     let fresh = path.join(format!("{NAME}.new"));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     writeln!(file, "{FIRST_LINE}\n{}", crate::ObjectId(id))?;
     file.sync_all()?;
     fs::rename(fresh, path.join(NAME))?;

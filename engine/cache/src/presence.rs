@@ -28,11 +28,7 @@ pub struct Bitmap {
 
 impl Bitmap {
     pub fn new(size: u64) -> Bitmap {
-        let empty = |_| Block {
-            chunks: AtomicU64::new(0),
-            used: AtomicU32::new(0),
-            suspect: AtomicBool::new(false),
-        };
+        let empty = |_| Block { chunks: AtomicU64::new(0), used: AtomicU32::new(0), suspect: AtomicBool::new(false) };
         Bitmap {
             size,
             blocks: (0..size.div_ceil(BLOCK)).map(empty).collect(),
@@ -90,23 +86,16 @@ impl Bitmap {
     /// The blocks that a byte range touches, each with the bits of the chunks that it touches.
     pub fn spans(&self, range: Range<u64>) -> impl Iterator<Item = (usize, u64)> + use<> {
         let range = range.start.min(self.size)..range.end.min(self.size);
-        let blocks = if range.is_empty() {
-            0..0
-        } else {
-            range.start / BLOCK..range.end.div_ceil(BLOCK)
-        };
+        let blocks = if range.is_empty() { 0..0 } else { range.start / BLOCK..range.end.div_ceil(BLOCK) };
         blocks.map(move |block| {
             let first = range.start.saturating_sub(block * BLOCK) / CHUNK;
-            let last = (range.end - block * BLOCK)
-                .div_ceil(CHUNK)
-                .min(CHUNKS_PER_BLOCK);
+            let last = (range.end - block * BLOCK).div_ceil(CHUNK).min(CHUNKS_PER_BLOCK);
             (block as usize, low_bits(last) & !low_bits(first))
         })
     }
 
     pub fn covers(&self, range: Range<u64>) -> bool {
-        self.spans(range)
-            .all(|(block, bits)| bits & !self.chunks(block) == 0)
+        self.spans(range).all(|(block, bits)| bits & !self.chunks(block) == 0)
     }
 
     /// The first block of the range that is in doubt.
@@ -114,9 +103,7 @@ impl Bitmap {
         if !self.has_suspects() {
             return None;
         }
-        self.spans(range)
-            .map(|(block, _)| block)
-            .find(|&block| self.is_suspect(block))
+        self.spans(range).map(|(block, _)| block).find(|&block| self.is_suspect(block))
     }
 
     /// What is not there, in whole chunks (the last clipped to the file), merged.
@@ -141,8 +128,7 @@ impl Bitmap {
 
     pub fn mark(&self, block: usize, bits: u64, tick: u32) {
         let before = self.blocks[block].chunks.fetch_or(bits, AcqRel);
-        self.present_bytes
-            .fetch_add(self.bytes_of(block, bits & !before), AcqRel);
+        self.present_bytes.fetch_add(self.bytes_of(block, bits & !before), AcqRel);
         self.use_block(block, tick);
     }
 
@@ -150,8 +136,7 @@ impl Bitmap {
     pub fn clear(&self, block: usize) {
         self.set_suspect(block, false);
         let before = self.blocks[block].chunks.swap(0, AcqRel);
-        self.present_bytes
-            .fetch_sub(self.bytes_of(block, before), AcqRel);
+        self.present_bytes.fetch_sub(self.bytes_of(block, before), AcqRel);
     }
 
     pub fn clear_all(&self) {
@@ -173,9 +158,7 @@ impl Bitmap {
 
     /// Blocks with anything in them, each with its last use.
     pub fn used_blocks(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
-        let used = |(index, block): (usize, &Block)| {
-            (block.chunks.load(Relaxed) != 0).then(|| (block.used.load(Relaxed), index))
-        };
+        let used = |(index, block): (usize, &Block)| (block.chunks.load(Relaxed) != 0).then(|| (block.used.load(Relaxed), index));
         self.blocks.iter().enumerate().filter_map(used)
     }
 
@@ -185,20 +168,12 @@ impl Bitmap {
         // Only the file's last chunk may be short.
         let last = (range.end - range.start).div_ceil(CHUNK) - 1;
         let short = (range.start + (last + 1) * CHUNK) - range.end;
-        if bits >> last & 1 == 1 {
-            bytes - short
-        } else {
-            bytes
-        }
+        if bits >> last & 1 == 1 { bytes - short } else { bytes }
     }
 }
 
 fn low_bits(count: u64) -> u64 {
-    if count >= 64 {
-        u64::MAX
-    } else {
-        (1 << count) - 1
-    }
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
 #[cfg(test)]
@@ -209,18 +184,9 @@ mod tests {
     fn spans_touch_exactly_the_chunks_of_the_range() {
         let map = Bitmap::new(3 * BLOCK + 5);
         let all: Vec<_> = map.spans(0..u64::MAX).collect();
-        assert_eq!(
-            all,
-            vec![(0, u64::MAX), (1, u64::MAX), (2, u64::MAX), (3, 1)]
-        );
-        assert_eq!(
-            map.spans(CHUNK - 1..CHUNK + 1).collect::<Vec<_>>(),
-            vec![(0, 0b11)]
-        );
-        assert_eq!(
-            map.spans(BLOCK - 1..BLOCK + 1).collect::<Vec<_>>(),
-            vec![(0, 1 << 63), (1, 1)]
-        );
+        assert_eq!(all, vec![(0, u64::MAX), (1, u64::MAX), (2, u64::MAX), (3, 1)]);
+        assert_eq!(map.spans(CHUNK - 1..CHUNK + 1).collect::<Vec<_>>(), vec![(0, 0b11)]);
+        assert_eq!(map.spans(BLOCK - 1..BLOCK + 1).collect::<Vec<_>>(), vec![(0, 1 << 63), (1, 1)]);
         assert_eq!(map.spans(7..7).count(), 0);
         assert_eq!(map.spans(map.size + 9..map.size + 20).count(), 0);
     }
@@ -231,26 +197,14 @@ mod tests {
         assert_eq!(map.missing(0..u64::MAX), vec![0..2 * BLOCK + 100]);
         map.mark(1, 0b1, 1);
         map.mark(2, map.full(2), 2);
-        assert_eq!(
-            map.missing(0..u64::MAX),
-            vec![0..BLOCK, BLOCK + CHUNK..2 * BLOCK]
-        );
+        assert_eq!(map.missing(0..u64::MAX), vec![0..BLOCK, BLOCK + CHUNK..2 * BLOCK]);
         assert_eq!(map.missing(BLOCK..BLOCK + 1), vec![]);
         assert_eq!(map.present_bytes(), CHUNK + 100);
     }
 
     #[test]
     fn bytes_add_up_to_the_size_for_every_odd_size() {
-        for size in [
-            1,
-            CHUNK - 1,
-            CHUNK,
-            CHUNK + 1,
-            BLOCK - 1,
-            BLOCK,
-            BLOCK + 1,
-            5 * BLOCK + 3 * CHUNK + 1,
-        ] {
+        for size in [1, CHUNK - 1, CHUNK, CHUNK + 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 3 * CHUNK + 1] {
             let map = Bitmap::new(size);
             for block in 0..map.block_count() {
                 map.mark(block, map.full(block), 0);

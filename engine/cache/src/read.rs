@@ -46,20 +46,9 @@ impl CacheFile {
         let Some(disk) = disk.as_ref().filter(|_| self.is_readable(range.clone())) else {
             return Ok(None);
         };
-        let vector = libc::iovec {
-            iov_base: buf.as_mut_ptr().cast(),
-            iov_len: buf.len(),
-        };
+        let vector = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
         // SAFETY: the vector describes `buf`, which outlives the call; the descriptor is open under the lock.
-        let count = unsafe {
-            libc::preadv2(
-                disk.data.as_raw_fd(),
-                &vector,
-                1,
-                offset as libc::off_t,
-                libc::RWF_NOWAIT,
-            )
-        };
+        let count = unsafe { libc::preadv2(disk.data.as_raw_fd(), &vector, 1, offset as libc::off_t, libc::RWF_NOWAIT) };
         if count <= 0 {
             // Not cached, not supported by this file system, or an error that the blocking read will meet too.
             return Ok(None);
@@ -71,10 +60,7 @@ impl CacheFile {
     fn range_of(&self, offset: u64, length: usize) -> io::Result<Range<u64>> {
         match offset.checked_add(length as u64) {
             Some(end) if end <= self.size() => Ok(offset..end),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "read past the end of a cached object",
-            )),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "read past the end of a cached object")),
         }
     }
 
@@ -84,9 +70,7 @@ impl CacheFile {
 
     fn use_blocks(&self, range: Range<u64>) {
         let tick = self.shared.tick();
-        self.presence
-            .spans(range)
-            .for_each(|(block, _)| self.presence.use_block(block, tick));
+        self.presence.spans(range).for_each(|(block, _)| self.presence.use_block(block, tick));
         self.touch();
     }
 
@@ -97,8 +81,6 @@ impl CacheFile {
             directory.note_error(&self.shared.counters, "reading a cached file", error);
         }
         let blocks: Vec<usize> = self.presence.spans(range).map(|(block, _)| block).collect();
-        blocks
-            .into_iter()
-            .for_each(|block| self.drop_block(&mut writing, block));
+        blocks.into_iter().for_each(|block| self.drop_block(&mut writing, block));
     }
 }

@@ -132,10 +132,7 @@ impl Shared {
         if let Some(file) = self.live(id).filter(|file| !file.is_evicted()) {
             file.load();
             let present_bytes = file.present_bytes();
-            return (file.disk.read().is_some()).then(|| Presence {
-                present_bytes,
-                complete: file.is_complete(),
-            });
+            return (file.disk.read().is_some()).then(|| Presence { present_bytes, complete: file.is_complete() });
         }
         self.directories.iter().find_map(|directory| {
             {
@@ -155,20 +152,13 @@ impl Shared {
         })
     }
 
-    fn presence_on_disk(
-        &self,
-        directory: &Directory,
-        id: &ObjectId,
-    ) -> io::Result<Option<Presence>> {
+    fn presence_on_disk(&self, directory: &Directory, id: &ObjectId) -> io::Result<Option<Presence>> {
         let meta = directory.open_meta(id)?;
         let Some((head, _)) = read_head(&meta)? else {
             return Ok(None);
         };
         if head.complete {
-            return Ok(Some(Presence {
-                present_bytes: head.size,
-                complete: true,
-            }));
+            return Ok(Some(Presence { present_bytes: head.size, complete: true }));
         }
         let bitmap = Bitmap::new(head.size);
         let mut records = vec![0; bitmap.block_count() * RECORD_LEN];
@@ -177,9 +167,6 @@ impl Shared {
             let record = Record::decode(bytes.try_into().expect("32 bytes"), block);
             bitmap.mark(block, record.chunks & bitmap.full(block), 0);
         }
-        Ok(Some(Presence {
-            present_bytes: bitmap.present_bytes(),
-            complete: false,
-        }))
+        Ok(Some(Presence { present_bytes: bitmap.present_bytes(), complete: false }))
     }
 }

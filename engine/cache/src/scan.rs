@@ -40,14 +40,11 @@ impl Shared {
                     return Ok(());
                 }
                 let name = entry?.file_name();
-                let Some((stem, kind)) = name.to_str().and_then(|name| name.rsplit_once('.'))
-                else {
+                let Some((stem, kind)) = name.to_str().and_then(|name| name.rsplit_once('.')) else {
                     continue;
                 };
                 let kinds = ["meta", "data"];
-                if let (Some(id), Some(kind)) =
-                    (ObjectId::parse(stem), kinds.iter().position(|k| *k == kind))
-                {
+                if let (Some(id), Some(kind)) = (ObjectId::parse(stem), kinds.iter().position(|k| *k == kind)) {
                     names[kind].insert(id);
                 }
             }
@@ -97,9 +94,7 @@ impl Shared {
     }
 
     fn remove_orphan(&self, directory: &Directory, id: &ObjectId) -> io::Result<()> {
-        let alone = |directory: &Directory| {
-            !directory.meta_path(id).exists() || !directory.data_path(id).exists()
-        };
+        let alone = |directory: &Directory| !directory.meta_path(id).exists() || !directory.data_path(id).exists();
         if self.unlink_unless_live(directory, id, alone)? {
             Counters::add(&self.counters.orphan_files, 1);
         }
@@ -107,12 +102,7 @@ impl Shared {
     }
 
     /// A file somebody has open is that one's business: it may be just being created.
-    fn unlink_unless_live(
-        &self,
-        directory: &Directory,
-        id: &ObjectId,
-        still: impl Fn(&Directory) -> bool,
-    ) -> io::Result<bool> {
+    fn unlink_unless_live(&self, directory: &Directory, id: &ObjectId, still: impl Fn(&Directory) -> bool) -> io::Result<bool> {
         let files = self.files.lock();
         let live = files.get(id).is_some_and(|file| file.strong_count() > 0);
         if live || !still(directory) {
@@ -142,10 +132,7 @@ pub fn scan_all(shared: &Arc<Shared>) {
     std::thread::scope(|scope| {
         for directory in &shared.directories[1..] {
             let thread = std::thread::Builder::new().name("cache-scan".into());
-            if thread
-                .spawn_scoped(scope, || shared.scan(directory))
-                .is_err()
-            {
+            if thread.spawn_scoped(scope, || shared.scan(directory)).is_err() {
                 shared.scan(directory); // no thread to be had: one after the other
             }
         }

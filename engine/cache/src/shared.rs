@@ -31,12 +31,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(
-        directories: Vec<Directory>,
-        boot: u32,
-        reserve_bytes: u64,
-        max_age: Option<Duration>,
-    ) -> Shared {
+    pub fn new(directories: Vec<Directory>, boot: u32, reserve_bytes: u64, max_age: Option<Duration>) -> Shared {
         Shared {
             directories: directories.into_iter().map(Arc::new).collect(),
             boot,
@@ -73,27 +68,16 @@ impl Shared {
     }
 
     pub fn live_files(&self) -> Vec<Arc<CacheFile>> {
-        self.files
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect()
+        self.files.lock().values().filter_map(Weak::upgrade).collect()
     }
 
     /// Working directories in the order in which an object prefers them: weighted rendezvous by limit, so that
     /// adding or losing one moves only its share.
     pub fn placement(&self, id: &ObjectId) -> Vec<Arc<Directory>> {
-        let mut scored: Vec<(f64, &Arc<Directory>)> = self
-            .directories
-            .iter()
-            .filter(|directory| !directory.is_failed())
-            .map(|directory| (score(id, directory), directory))
-            .collect();
+        let mut scored: Vec<(f64, &Arc<Directory>)> =
+            self.directories.iter().filter(|directory| !directory.is_failed()).map(|directory| (score(id, directory), directory)).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        scored
-            .into_iter()
-            .map(|(_, directory)| directory.clone())
-            .collect()
+        scored.into_iter().map(|(_, directory)| directory.clone()).collect()
     }
 
     /// The next moment of the clock that orders blocks by use.
@@ -133,7 +117,5 @@ fn score(id: &ObjectId, directory: &Directory) -> f64 {
 
 /// Nanoseconds since 1970.
 pub fn now_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -27,10 +27,7 @@ pub fn of_file_system(directory: &File) -> io::Result<Space> {
         return Err(io::Error::last_os_error());
     }
     let unit = stat.f_frsize;
-    Ok(Space {
-        free: stat.f_bavail * unit,
-        used: (stat.f_blocks - stat.f_bfree) * unit,
-    })
+    Ok(Space { free: stat.f_bavail * unit, used: (stat.f_blocks - stat.f_bfree) * unit })
 }
 
 /// The blocks of a file, in bytes.
@@ -49,15 +46,10 @@ impl FreeSpace {
     /// Free bytes, asking the disk when the answer is old.
     pub fn get(&mut self, directory: &File) -> io::Result<u64> {
         match self.known {
-            Some((when, free)) if when.elapsed() < ASK_EVERY && self.written < ASK_EVERY_BYTES => {
-                Ok(free.saturating_sub(self.written))
-            }
+            Some((when, free)) if when.elapsed() < ASK_EVERY && self.written < ASK_EVERY_BYTES => Ok(free.saturating_sub(self.written)),
             _ => {
                 let free = of_file_system(directory)?.free;
-                *self = FreeSpace {
-                    known: Some((Instant::now(), free)),
-                    written: 0,
-                };
+                *self = FreeSpace { known: Some((Instant::now(), free)), written: 0 };
                 Ok(free)
             }
         }

@@ -141,11 +141,7 @@ impl Shared {
         }
     }
 
-    fn sync_and_mark(
-        &self,
-        directory: &Directory,
-        files: &[(Arc<CacheFile>, u64)],
-    ) -> io::Result<()> {
+    fn sync_and_mark(&self, directory: &Directory, files: &[(Arc<CacheFile>, u64)]) -> io::Result<()> {
         if files.len() >= SYNC_TOGETHER {
             // SAFETY: syncfs takes a descriptor, open for the call, and touches no memory.
             if unsafe { libc::syncfs(directory.root.as_raw_fd()) } != 0 {
@@ -167,11 +163,7 @@ impl Shared {
         for file in self.live_files() {
             file.persist_last_use();
         }
-        for directory in self
-            .directories
-            .iter()
-            .filter(|directory| !directory.is_failed())
-        {
+        for directory in self.directories.iter().filter(|directory| !directory.is_failed()) {
             if let Some(age) = self.max_age {
                 self.evict_older(directory, now_ns().saturating_sub(age.as_nanos() as u64));
             }

@@ -51,14 +51,7 @@ impl CacheFile {
             let good = self.matches(block, record.digest)?;
             if good {
                 // Of this boot now: a kill after this must not put it in doubt again.
-                self.write_record(
-                    &mut writing,
-                    block,
-                    Record {
-                        boot: self.shared.boot,
-                        ..record
-                    },
-                )?;
+                self.write_record(&mut writing, block, Record { boot: self.shared.boot, ..record })?;
             }
             Ok(good)
         });
@@ -69,10 +62,7 @@ impl CacheFile {
             false
         });
         if !good {
-            log::warn!(
-                "cached object {}: block {block} did not survive a power loss; dropped",
-                self.id()
-            );
+            log::warn!("cached object {}: block {block} did not survive a power loss; dropped", self.id());
             self.drop_block(&mut writing, block);
             return false;
         }
@@ -82,10 +72,7 @@ impl CacheFile {
         match told {
             Ok(true) => self.shared.tell_complete(&self.id()),
             Ok(false) => {}
-            Err(error) => log::debug!(
-                "cached object {}: cannot note that it is complete: {error}",
-                self.id()
-            ),
+            Err(error) => log::debug!("cached object {}: cannot note that it is complete: {error}", self.id()),
         }
         true
     }
@@ -97,11 +84,7 @@ impl CacheFile {
         }
     }
 
-    fn stored_record(
-        &self,
-        writing: &mut crate::file::Writing,
-        block: usize,
-    ) -> io::Result<Record> {
+    fn stored_record(&self, writing: &mut crate::file::Writing, block: usize) -> io::Result<Record> {
         let offset = writing.head.record_offset(block);
         let mut bytes = [0; RECORD_LEN];
         read_or_zero(self.meta(writing)?, &mut bytes, offset)?;
@@ -123,16 +106,10 @@ impl CacheFile {
     }
 
     /// Compares every full block; with `repair` drops the wrong ones.
-    fn scrub(
-        &self,
-        repair: bool,
-        report: &mut VerifyReport,
-        go_on: &mut dyn FnMut(&VerifyReport) -> bool,
-    ) -> io::Result<()> {
+    fn scrub(&self, repair: bool, report: &mut VerifyReport, go_on: &mut dyn FnMut(&VerifyReport) -> bool) -> io::Result<()> {
         for block in 0..self.presence.block_count() {
             let mut writing = self.writing.lock();
-            if writing.directory.is_none() || self.is_evicted() || self.presence.chunks(block) == 0
-            {
+            if writing.directory.is_none() || self.is_evicted() || self.presence.chunks(block) == 0 {
                 continue;
             }
             if !self.presence.is_full(block) {
@@ -146,15 +123,9 @@ impl CacheFile {
             if !good {
                 report.bad_blocks += 1;
                 if report.bad.len() < BAD_BLOCKS_LISTED {
-                    report.bad.push(BadBlock {
-                        identity: self.identity.clone(),
-                        block: block as u64,
-                    });
+                    report.bad.push(BadBlock { identity: self.identity.clone(), block: block as u64 });
                 }
-                log::warn!(
-                    "cached object {}: block {block} does not match its digest",
-                    self.id()
-                );
+                log::warn!("cached object {}: block {block} does not match its digest", self.id());
                 if repair {
                     self.drop_block(&mut writing, block);
                 }
@@ -170,11 +141,7 @@ impl CacheFile {
 
 impl Shared {
     /// Checks every cached file; see [`crate::Cache::verify`].
-    pub fn verify(
-        self: &Arc<Shared>,
-        progress: &dyn Fn(u64, u64) -> bool,
-        repair: bool,
-    ) -> VerifyReport {
+    pub fn verify(self: &Arc<Shared>, progress: &dyn Fn(u64, u64) -> bool, repair: bool) -> VerifyReport {
         let mut report = VerifyReport::default();
         for directory in &self.directories {
             let ids = directory.ledger.lock().ids();
@@ -201,18 +168,12 @@ impl Shared {
     }
 
     /// The `CacheFile` of something that lies in `directory`.
-    pub fn open_by_id(
-        self: &Arc<Shared>,
-        directory: &crate::directory::Directory,
-        id: &ObjectId,
-    ) -> Option<Arc<CacheFile>> {
+    pub fn open_by_id(self: &Arc<Shared>, directory: &crate::directory::Directory, id: &ObjectId) -> Option<Arc<CacheFile>> {
         if let Some(file) = self.live(id).filter(|file| !file.is_evicted()) {
             file.load();
             return Some(file);
         }
-        let identity = directory
-            .open_meta(id)
-            .and_then(|meta| crate::load::read_head(&meta));
+        let identity = directory.open_meta(id).and_then(|meta| crate::load::read_head(&meta));
         match identity {
             Ok(Some((_, identity))) if identity.id() == *id => {
                 let file = self.file(&identity);

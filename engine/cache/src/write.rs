@@ -83,8 +83,7 @@ impl CacheFile {
 
     /// The disk said it is full although the books had room: others write to it too.
     fn make_room_after_all(&self, bytes: u64) -> bool {
-        self.home()
-            .is_some_and(|directory| self.shared.make_room(&directory, || bytes, Some(self)) > 0)
+        self.home().is_some_and(|directory| self.shared.make_room(&directory, || bytes, Some(self)) > 0)
     }
 
     /// The directory that has the file or will have it.
@@ -125,26 +124,18 @@ impl CacheFile {
             .ensure_on_disk(&mut writing, &directory)
             .and_then(|()| self.write_missing(&mut writing, range.clone(), data, digests))
             .and_then(|()| self.settle(&mut writing));
-        let completed =
-            result.map_err(|error| self.failed_write(&mut writing, &directory, range, &error))?;
+        let completed = result.map_err(|error| self.failed_write(&mut writing, &directory, range, &error))?;
         directory.free_space.lock().wrote(data.len() as u64);
         drop(writing);
         drop(reservation); // only now: the blocks have been booked
         Ok(completed)
     }
 
-    fn write_missing(
-        &self,
-        writing: &mut Writing,
-        range: Range<u64>,
-        data: &[u8],
-        digests: &[(usize, u128)],
-    ) -> io::Result<()> {
+    fn write_missing(&self, writing: &mut Writing, range: Range<u64>, data: &[u8], digests: &[(usize, u128)]) -> io::Result<()> {
         let disk = self.disk.read();
         let disk = disk.as_ref().ok_or(io::ErrorKind::NotFound)?;
         for absent in self.presence.missing(range.clone()) {
-            let bytes =
-                &data[(absent.start - range.start) as usize..(absent.end - range.start) as usize];
+            let bytes = &data[(absent.start - range.start) as usize..(absent.end - range.start) as usize];
             disk.data.write_all_at(bytes, absent.start)?;
             Counters::add(&self.shared.counters.written_bytes, bytes.len() as u64);
         }
@@ -160,15 +151,7 @@ impl CacheFile {
                 None if chunks == self.presence.full(block) => self.digest_on_disk(disk, block)?,
                 None => 0,
             };
-            self.write_record(
-                writing,
-                block,
-                Record {
-                    chunks,
-                    digest,
-                    boot: self.shared.boot,
-                },
-            )?;
+            self.write_record(writing, block, Record { chunks, digest, boot: self.shared.boot })?;
             self.presence.mark(block, chunks, tick);
         }
         self.touch();
@@ -185,11 +168,7 @@ impl CacheFile {
     }
 
     /// Creates the file at its first byte.
-    pub(crate) fn ensure_on_disk(
-        &self,
-        writing: &mut Writing,
-        directory: &Arc<Directory>,
-    ) -> io::Result<()> {
+    pub(crate) fn ensure_on_disk(&self, writing: &mut Writing, directory: &Arc<Directory>) -> io::Result<()> {
         if writing.directory.is_some() {
             return Ok(());
         }
@@ -203,31 +182,19 @@ impl CacheFile {
         })();
         if let Err(error) = created {
             if let Err(leftover) = directory.unlink(&self.id()).map(drop) {
-                log::warn!(
-                    "cached object {}: cannot remove its half-made files: {leftover}",
-                    self.id()
-                );
+                log::warn!("cached object {}: cannot remove its half-made files: {leftover}", self.id());
             }
             return Err(error);
         }
         writing.meta = Some(meta);
         writing.directory = Some(directory.clone());
         self.touch();
-        *self.disk.write() = Some(Disk {
-            directory: directory.clone(),
-            data,
-        });
+        *self.disk.write() = Some(Disk { directory: directory.clone(), data });
         self.book(writing, directory, 0);
         Ok(())
     }
 
-    fn failed_write(
-        &self,
-        writing: &mut Writing,
-        directory: &Directory,
-        range: Range<u64>,
-        error: &io::Error,
-    ) -> Unkept {
+    fn failed_write(&self, writing: &mut Writing, directory: &Directory, range: Range<u64>, error: &io::Error) -> Unkept {
         directory.note_error(&self.shared.counters, "writing a cached file", error);
         if let Some(disk) = self.disk.read().as_ref() {
             // What a torn write left behind is marked absent and would only take room.
@@ -253,17 +220,11 @@ impl CacheFile {
     /// Pins or unpins the object; a pinned one is never evicted for room or age. Pinning an object that is not
     /// cached creates its empty file, so that the pin survives.
     pub fn set_pinned(&self, pinned: bool) -> Result<(), CacheError> {
-        let failed = |cause| CacheError::Object {
-            id: self.id(),
-            operation: "pinning",
-            cause,
-        };
+        let failed = |cause| CacheError::Object { id: self.id(), operation: "pinning", cause };
         if self.is_evicted() {
             return Err(CacheError::Evicted { id: self.id() });
         }
-        let home = self
-            .home()
-            .ok_or_else(|| failed(io::Error::other("no cache directory works")))?;
+        let home = self.home().ok_or_else(|| failed(io::Error::other("no cache directory works")))?;
         let mut writing = self.writing.lock();
         if !pinned && writing.directory.is_none() {
             return Ok(());
@@ -274,11 +235,7 @@ impl CacheFile {
         self.pinned.store(pinned, Relaxed);
         let disk = self.disk.read();
         if let Some(disk) = disk.as_ref() {
-            self.book(
-                &writing,
-                &disk.directory,
-                space::allocated(&disk.data).map_err(failed)?,
-            );
+            self.book(&writing, &disk.directory, space::allocated(&disk.data).map_err(failed)?);
         }
         Ok(())
     }

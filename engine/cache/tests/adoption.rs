@@ -27,10 +27,7 @@ fn after_a_kill_everything_written_is_there_and_nothing_is_read() {
     let part = object("part", SIZE);
     let cache = open(dir.path(), LIMIT, BOOT);
     fill(&cache.file(&whole).unwrap());
-    assert_eq!(
-        write(&cache.file(&part).unwrap(), CHUNK..3 * CHUNK),
-        Kept::Yes
-    );
+    assert_eq!(write(&cache.file(&part).unwrap(), CHUNK..3 * CHUNK), Kept::Yes);
     kill(cache);
 
     let cache = open(dir.path(), LIMIT, BOOT);
@@ -38,10 +35,7 @@ fn after_a_kill_everything_written_is_there_and_nothing_is_read() {
     assert!(file.is_complete());
     assert_eq!(check(&file), SIZE.div_ceil(CHUNK));
     let file = cache.file(&part).unwrap();
-    assert_eq!(
-        file.missing(0..4 * CHUNK),
-        vec![0..CHUNK, 3 * CHUNK..4 * CHUNK]
-    );
+    assert_eq!(file.missing(0..4 * CHUNK), vec![0..CHUNK, 3 * CHUNK..4 * CHUNK]);
     assert_eq!(check(&file), 2);
     assert_eq!(cache.counters().verified_blocks, 0);
     assert_eq!(cache.counters().adopted_files, 2);
@@ -54,9 +48,7 @@ fn a_process_killed_while_writing_leaves_only_right_bytes() {
     if let Some(dir) = std::env::var_os("HEADRACE_TEST_CHILD") {
         let cache = open(dir.as_ref(), LIMIT, BOOT);
         for round in 0.. {
-            let file = cache
-                .file(&object(&format!("k{}", round % 8), SIZE))
-                .unwrap();
+            let file = cache.file(&object(&format!("k{}", round % 8), SIZE)).unwrap();
             let start = (round / 8 * 37 * CHUNK) % SIZE / CHUNK * CHUNK;
             assert_eq!(write(&file, start..start + 5 * CHUNK), Kept::Yes);
             println!("{round}");
@@ -65,24 +57,17 @@ fn a_process_killed_while_writing_leaves_only_right_bytes() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..5 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "a_process_killed_while_writing_leaves_only_right_bytes",
-                "--nocapture",
-            ])
+            .args(["--exact", "a_process_killed_while_writing_leaves_only_right_bytes", "--nocapture"])
             .env("HEADRACE_TEST_CHILD", dir.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines =
-            std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
         lines.nth(200).unwrap().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         let cache = open(dir.path(), LIMIT, BOOT);
-        let present: u64 = (0..8)
-            .map(|n| check(&cache.file(&object(&format!("k{n}"), SIZE)).unwrap()))
-            .sum();
+        let present: u64 = (0..8).map(|n| check(&cache.file(&object(&format!("k{n}"), SIZE)).unwrap())).sum();
         assert!(present > 0);
     }
 }
@@ -119,26 +104,15 @@ fn leave_unsynced(dir: &std::path::Path) -> headrace_cache::ObjectIdentity {
 fn after_a_power_loss_digests_decide_before_first_use() {
     let dir = tempfile::tempdir().unwrap();
     let identity = leave_unsynced(dir.path());
-    let data = OpenOptions::new()
-        .write(true)
-        .open(data_path(dir.path(), &identity.id()))
-        .unwrap();
+    let data = OpenOptions::new().write(true).open(data_path(dir.path(), &identity.id())).unwrap();
     data.write_all_at(&[0], BLOCK + 77).unwrap(); // never zero in an object
 
     let cache = open(dir.path(), LIMIT, OTHER_BOOT);
     let file = cache.file(&identity).unwrap();
-    assert_eq!(
-        file.present_bytes(),
-        2 * BLOCK,
-        "what has no digest is dropped"
-    );
+    assert_eq!(file.present_bytes(), 2 * BLOCK, "what has no digest is dropped");
     assert_eq!(cache.counters().unprovable_blocks, 1);
     let mut buffer = vec![0; CHUNK as usize];
-    assert_eq!(
-        file.try_read_nowait(0, &mut buffer).unwrap(),
-        None,
-        "in doubt until checked"
-    );
+    assert_eq!(file.try_read_nowait(0, &mut buffer).unwrap(), None, "in doubt until checked");
     assert_eq!(check(&file), BLOCK / CHUNK);
     assert_eq!(cache.counters().digest_failures, 1);
     assert_eq!(file.missing(0..SIZE), vec![BLOCK..SIZE]);
@@ -153,27 +127,15 @@ fn a_kill_between_the_checks_keeps_the_rest_in_doubt() {
     let identity = leave_unsynced(dir.path());
     let cache = open(dir.path(), LIMIT, OTHER_BOOT);
     let mut one = [0];
-    cache
-        .file(&identity)
-        .unwrap()
-        .read_at(0, &mut one)
-        .unwrap()
-        .unwrap();
+    cache.file(&identity).unwrap().read_at(0, &mut one).unwrap().unwrap();
     kill(cache);
 
-    let data = OpenOptions::new()
-        .write(true)
-        .open(data_path(dir.path(), &identity.id()))
-        .unwrap();
+    let data = OpenOptions::new().write(true).open(data_path(dir.path(), &identity.id())).unwrap();
     data.write_all_at(&[0], BLOCK).unwrap();
     let cache = open(dir.path(), LIMIT, OTHER_BOOT);
     let file = cache.file(&identity).unwrap();
     assert_eq!(check(&file), BLOCK / CHUNK);
-    assert_eq!(
-        cache.counters().verified_blocks,
-        1,
-        "the first was proved before, the second is not"
-    );
+    assert_eq!(cache.counters().verified_blocks, 1, "the first was proved before, the second is not");
 }
 
 #[test]
@@ -219,25 +181,10 @@ fn torn_meta_files_and_orphans_are_dropped_never_read() {
     kill(cache);
     let meta = |key: &str| meta_path(dir.path(), &object(key, SIZE).id());
     let data = |key: &str| data_path(dir.path(), &object(key, SIZE).id());
-    OpenOptions::new()
-        .write(true)
-        .open(meta("cut"))
-        .unwrap()
-        .set_len(40)
-        .unwrap();
-    OpenOptions::new()
-        .write(true)
-        .open(meta("flipped"))
-        .unwrap()
-        .write_all_at(&[9], 20)
-        .unwrap();
+    OpenOptions::new().write(true).open(meta("cut")).unwrap().set_len(40).unwrap();
+    OpenOptions::new().write(true).open(meta("flipped")).unwrap().write_all_at(&[9], 20).unwrap();
     fs::remove_file(meta("gone")).unwrap();
-    OpenOptions::new()
-        .write(true)
-        .open(data("short"))
-        .unwrap()
-        .set_len(SIZE - 1)
-        .unwrap();
+    OpenOptions::new().write(true).open(data("short")).unwrap().set_len(SIZE - 1).unwrap();
     fs::remove_file(data("no-data")).unwrap();
 
     let cache = open(dir.path(), LIMIT, BOOT);
@@ -247,10 +194,7 @@ fn torn_meta_files_and_orphans_are_dropped_never_read() {
         fill(&file);
         assert_eq!(check(&file), SIZE.div_ceil(CHUNK), "{key}");
     }
-    assert_eq!(
-        cache.counters().torn_files + cache.counters().orphan_files,
-        5
-    );
+    assert_eq!(cache.counters().torn_files + cache.counters().orphan_files, 5);
 }
 
 #[test]
@@ -281,10 +225,7 @@ fn verify_finds_and_repairs_what_rotted() {
     let file = cache.file(&identity).unwrap();
     fill(&file);
     assert!(cache.sync_all(PATIENCE));
-    let data = OpenOptions::new()
-        .write(true)
-        .open(data_path(dir.path(), &identity.id()))
-        .unwrap();
+    let data = OpenOptions::new().write(true).open(data_path(dir.path(), &identity.id())).unwrap();
     data.write_all_at(&[0], 2 * BLOCK + 9).unwrap();
 
     let report = cache.verify(&|_, _| true, false);

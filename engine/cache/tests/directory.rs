@@ -23,15 +23,7 @@ impl SmallDisk {
         let target = CString::new(dir.path().as_os_str().as_bytes()).unwrap();
         let options = CString::new(format!("size={size}")).unwrap();
         // SAFETY: four C strings that outlive the call.
-        let result = unsafe {
-            libc::mount(
-                c"none".as_ptr(),
-                target.as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
-                options.as_ptr().cast(),
-            )
-        };
+        let result = unsafe { libc::mount(c"none".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast()) };
         if result != 0 {
             let error = std::io::Error::last_os_error();
             skip(&format!("mounting a small disk needs root ({error})"));
@@ -48,15 +40,7 @@ impl SmallDisk {
         let target = CString::new(self.path().as_os_str().as_bytes()).unwrap();
         let flags = libc::MS_REMOUNT | libc::MS_RDONLY;
         // SAFETY: C strings that outlive the call; null data is allowed.
-        unsafe {
-            libc::mount(
-                c"none".as_ptr(),
-                target.as_ptr(),
-                c"tmpfs".as_ptr(),
-                flags,
-                std::ptr::null(),
-            ) == 0
-        }
+        unsafe { libc::mount(c"none".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), flags, std::ptr::null()) == 0 }
     }
 }
 
@@ -75,24 +59,13 @@ fn one_node_owns_a_directory_and_hands_it_on() {
     let error = try_open(dir.path(), LIMIT, BOOT).err().unwrap();
     assert_eq!(error.code(), "cache-locked");
     let text = error.to_string();
-    assert!(
-        text.contains(&std::process::id().to_string()) && text.contains("stop that node"),
-        "{text}"
-    );
+    assert!(text.contains(&std::process::id().to_string()) && text.contains("stop that node"), "{text}");
 
     // SAFETY: the cache keeps the descriptor open during the duplication.
-    let lock = unsafe { BorrowedFd::borrow_raw(cache.lock_fds()[0]) }
-        .try_clone_to_owned()
-        .unwrap();
+    let lock = unsafe { BorrowedFd::borrow_raw(cache.lock_fds()[0]) }.try_clone_to_owned().unwrap();
     drop(cache);
-    assert!(
-        try_open(dir.path(), LIMIT, BOOT).is_err(),
-        "the keeper holds the lock"
-    );
-    let successor = Cache::open(headrace_cache::CacheConfig {
-        locks: vec![lock],
-        ..config(dir.path(), LIMIT, BOOT)
-    });
+    assert!(try_open(dir.path(), LIMIT, BOOT).is_err(), "the keeper holds the lock");
+    let successor = Cache::open(headrace_cache::CacheConfig { locks: vec![lock], ..config(dir.path(), LIMIT, BOOT) });
     drop(successor.unwrap());
     drop(open(dir.path(), LIMIT, BOOT));
 }
@@ -130,10 +103,7 @@ fn a_limit_below_the_least_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let error = try_open(dir.path(), MIN_LIMIT - 1, BOOT).err().unwrap();
     assert_eq!(error.code(), "cache-too-small");
-    assert!(
-        fs::read_dir(dir.path()).unwrap().next().is_none(),
-        "nothing left behind"
-    );
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing left behind");
 }
 
 #[test]
@@ -153,9 +123,7 @@ fn a_door_is_read_only_and_outlives_eviction() {
     assert!(descriptor.write_at(&[0], 0).is_err());
     assert_eq!(file.door().err().unwrap().code(), "cache-evicted");
 
-    let reopened = fs::OpenOptions::new()
-        .write(true)
-        .open(format!("/proc/self/fd/{}", door.as_raw_fd()));
+    let reopened = fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", door.as_raw_fd()));
     if cache.door_is_private() {
         assert_eq!(reopened.unwrap_err().raw_os_error(), Some(libc::EROFS));
     } else {
@@ -170,13 +138,7 @@ fn an_empty_object_has_a_door() {
     let file = cache.file(&object("empty", 0)).unwrap();
     assert!(file.is_complete());
     let door = file.door().unwrap();
-    assert_eq!(
-        fs::File::from(door.as_fd().try_clone_to_owned().unwrap())
-            .metadata()
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(fs::File::from(door.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().len(), 0);
 }
 
 #[test]
@@ -184,14 +146,8 @@ fn files_spread_by_limit_and_are_found_again_wherever_they_lie() {
     let (small, large) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let two = || headrace_cache::CacheConfig {
         directories: vec![
-            CacheDirectory {
-                path: small.path().into(),
-                limit_bytes: 16 * BLOCK,
-            },
-            CacheDirectory {
-                path: large.path().into(),
-                limit_bytes: 48 * BLOCK,
-            },
+            CacheDirectory { path: small.path().into(), limit_bytes: 16 * BLOCK },
+            CacheDirectory { path: large.path().into(), limit_bytes: 48 * BLOCK },
         ],
         ..config(small.path(), LIMIT, BOOT)
     };
@@ -210,13 +166,7 @@ fn files_spread_by_limit_and_are_found_again_wherever_they_lie() {
     turned.directories[0].limit_bytes = 1 << 50;
     let cache = Cache::open(turned).unwrap();
     for n in 0..200 {
-        assert!(
-            cache
-                .file(&object(&format!("k{n}"), CHUNK))
-                .unwrap()
-                .is_complete(),
-            "{n}"
-        );
+        assert!(cache.file(&object(&format!("k{n}"), CHUNK)).unwrap().is_complete(), "{n}");
     }
     drop(cache);
     // A lost disk loses its share and no more.
@@ -242,11 +192,7 @@ fn a_full_disk_keeps_nothing_more_and_breaks_nothing() {
     }
     assert!((20..28).contains(&unkept), "{unkept}");
     assert_eq!(check(&file) * CHUNK, file.present_bytes());
-    assert_eq!(
-        cache.usage().directories[0].failed,
-        None,
-        "full is not broken"
-    );
+    assert_eq!(cache.usage().directories[0].failed, None, "full is not broken");
     drop(file);
     drop(cache);
     let cache = open(disk.path(), LIMIT, BOOT);
@@ -266,11 +212,7 @@ fn a_disk_that_others_filled_makes_room_from_the_cache() {
         fill(&cache.file(&object(&format!("k{n}"), 2 * BLOCK)).unwrap());
     }
     let used = |path: &Path| allocated(path);
-    assert!(
-        used(disk.path()) <= 20 * BLOCK,
-        "the reserve stays free: {}",
-        used(disk.path())
-    );
+    assert!(used(disk.path()) <= 20 * BLOCK, "the reserve stays free: {}", used(disk.path()));
     fs::write(disk.path().join("others"), vec![1; 4 * BLOCK as usize]).unwrap();
     wait_until("the remembered free space is asked for again", || {
         cache.look_after_space();
@@ -296,19 +238,10 @@ fn a_read_only_disk_is_an_error_at_start_and_a_warning_later() {
     assert_eq!(error.code(), "cache-read-only");
     assert!(error.to_string().contains("mount it read-write"));
     let directories = vec![
-        CacheDirectory {
-            path: disk.path().into(),
-            limit_bytes: LIMIT,
-        },
-        CacheDirectory {
-            path: spare.path().into(),
-            limit_bytes: LIMIT,
-        },
+        CacheDirectory { path: disk.path().into(), limit_bytes: LIMIT },
+        CacheDirectory { path: spare.path().into(), limit_bytes: LIMIT },
     ];
-    let both = headrace_cache::CacheConfig {
-        directories,
-        ..config(spare.path(), LIMIT, BOOT)
-    };
+    let both = headrace_cache::CacheConfig { directories, ..config(spare.path(), LIMIT, BOOT) };
     let cache = Cache::open(both).unwrap();
     assert_eq!(cache.usage().directories.len(), 1);
     fill(&cache.file(&object("a", 2 * BLOCK)).unwrap());
@@ -318,17 +251,8 @@ fn a_read_only_disk_is_an_error_at_start_and_a_warning_later() {
 fn a_disk_that_fails_while_in_use_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let spare = tempfile::tempdir().unwrap();
-    let directories = [dir.path(), spare.path()]
-        .map(|path| CacheDirectory {
-            path: path.into(),
-            limit_bytes: LIMIT,
-        })
-        .into();
-    let cache = Cache::open(headrace_cache::CacheConfig {
-        directories,
-        ..config(dir.path(), LIMIT, BOOT)
-    })
-    .unwrap();
+    let directories = [dir.path(), spare.path()].map(|path| CacheDirectory { path: path.into(), limit_bytes: LIMIT }).into();
+    let cache = Cache::open(headrace_cache::CacheConfig { directories, ..config(dir.path(), LIMIT, BOOT) }).unwrap();
     assert!(cache.wait_scanned(PATIENCE));
     let file = (0..)
         .map(|n| cache.file(&object(&format!("k{n}"), 2 * BLOCK)).unwrap())
@@ -338,18 +262,11 @@ fn a_disk_that_fails_while_in_use_is_left_alone() {
         })
         .unwrap();
     // A data file cut short under us stands for a disk that does not give back what it was given.
-    let data = fs::OpenOptions::new()
-        .write(true)
-        .open(data_path(dir.path(), &file.id()))
-        .unwrap();
+    let data = fs::OpenOptions::new().write(true).open(data_path(dir.path(), &file.id())).unwrap();
     data.set_len(10).unwrap();
     let mut buffer = vec![0; CHUNK as usize];
     assert_eq!(file.read_at(0, &mut buffer).unwrap(), None);
-    assert_eq!(
-        file.missing(0..BLOCK),
-        vec![0..BLOCK],
-        "to be fetched again"
-    );
+    assert_eq!(file.missing(0..BLOCK), vec![0..BLOCK], "to be fetched again");
     assert_eq!(write(&file, 0..BLOCK), Kept::No(Unkept::Failing));
     assert_eq!(cache.counters().failed_directories, 1);
     assert!(cache.usage().directories[0].failed.is_some());

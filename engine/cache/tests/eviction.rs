@@ -23,31 +23,15 @@ fn the_longest_unused_goes_first_and_pinned_or_held_ones_stay() {
     for key in keys {
         fill(&cache.file(&object(key, 3 * BLOCK)).unwrap());
     }
-    cache
-        .set_pinned(&object("pinned", 3 * BLOCK), true)
-        .unwrap();
-    cache
-        .file(&object("used-again", 3 * BLOCK))
-        .unwrap()
-        .touch();
+    cache.set_pinned(&object("pinned", 3 * BLOCK), true).unwrap();
+    cache.file(&object("used-again", 3 * BLOCK)).unwrap().touch();
     let hold = cache.file(&object("held", 3 * BLOCK)).unwrap().hold();
 
     fill(&cache.file(&object("x", 3 * BLOCK)).unwrap());
     assert_eq!(*evicted.lock(), vec![object("oldest", 3 * BLOCK).id()]);
     fill(&cache.file(&object("y", 6 * BLOCK)).unwrap());
-    assert_eq!(
-        evicted.lock()[1..],
-        [
-            object("newer", 3 * BLOCK).id(),
-            object("used-again", 3 * BLOCK).id()
-        ]
-    );
-    assert!(
-        cache
-            .peek(&object("pinned", 3 * BLOCK).id())
-            .unwrap()
-            .complete
-    );
+    assert_eq!(evicted.lock()[1..], [object("newer", 3 * BLOCK).id(), object("used-again", 3 * BLOCK).id()]);
+    assert!(cache.peek(&object("pinned", 3 * BLOCK).id()).unwrap().complete);
     assert!(hold.file().is_complete());
     assert_eq!(check(hold.file()), 3 * BLOCK / CHUNK);
     assert!(cache.usage().allocated_bytes <= LIMIT);
@@ -67,11 +51,7 @@ fn pins_survive_a_restart_even_of_what_is_not_cached() {
     fill(&cache.file(&identity).unwrap());
     fill(&cache.file(&object("big", 14 * BLOCK)).unwrap());
     assert!(cache.peek(&identity.id()).unwrap().complete);
-    assert_eq!(
-        cache.evict(&identity.id()).unwrap(),
-        0,
-        "a pin holds against a request too"
-    );
+    assert_eq!(cache.evict(&identity.id()).unwrap(), 0, "a pin holds against a request too");
     cache.set_pinned(&identity, false).unwrap();
     assert!(cache.evict(&identity.id()).unwrap() >= 3 * BLOCK);
 }
@@ -84,10 +64,7 @@ fn a_file_larger_than_the_limit_is_punched_behind_itself() {
     let hold = file.hold();
     fill(&file);
     assert!(!file.is_complete());
-    assert!(
-        file.is_present(39 * BLOCK..40 * BLOCK),
-        "what was written last is there"
-    );
+    assert!(file.is_present(39 * BLOCK..40 * BLOCK), "what was written last is there");
     assert!(file.present_bytes() > MIN_LIMIT / 2);
     assert!(check(&file) > 0);
     assert!(cache.usage().allocated_bytes <= MIN_LIMIT);
@@ -186,17 +163,13 @@ fn punching_under_readers_never_yields_zeros() {
                 let mut place = reader;
                 let mut buffer = vec![0; 64 * 1024];
                 while !done.load(Relaxed) {
-                    place = place
-                        .wrapping_mul(6364136223846793005)
-                        .wrapping_add(1442695040888963407);
+                    place = place.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     let start = (place >> 20) % (file.size() - 64 * 1024);
                     buffer.fill(0);
                     let count = if reader == 0 {
                         file.try_read_nowait(start, &mut buffer).unwrap()
                     } else {
-                        file.read_at(start, &mut buffer)
-                            .unwrap()
-                            .map(|()| buffer.len())
+                        file.read_at(start, &mut buffer).unwrap().map(|()| buffer.len())
                     };
                     if let Some(count) = count {
                         let right = &expected[start as usize..start as usize + count];
@@ -208,10 +181,7 @@ fn punching_under_readers_never_yields_zeros() {
         }
         for round in 0..400u64 {
             let start = round * 7 % 32 * BLOCK;
-            assert_eq!(
-                file.write(start, &expected[start as usize..(start + BLOCK) as usize]),
-                Kept::Yes
-            );
+            assert_eq!(file.write(start, &expected[start as usize..(start + BLOCK) as usize]), Kept::Yes);
         }
         wait_until("some reads hit", || read.load(Relaxed) > 100);
         done.store(true, Relaxed);
@@ -230,9 +200,7 @@ fn the_limit_holds_under_random_writes_with_holds_and_doors() {
             scope.spawn(move || {
                 let mut random = seed;
                 let mut next = |below: u64| {
-                    random = random
-                        .wrapping_mul(6364136223846793005)
-                        .wrapping_add(seed * 2 + 1);
+                    random = random.wrapping_mul(6364136223846793005).wrapping_add(seed * 2 + 1);
                     (random >> 33) % below
                 };
                 let mut holds = Vec::new();
@@ -256,11 +224,7 @@ fn the_limit_holds_under_random_writes_with_holds_and_doors() {
                         4 => drop(cache.evict(&file.id()).unwrap()),
                         _ => {}
                     }
-                    assert!(
-                        cache.usage().allocated_bytes <= LIMIT,
-                        "{:?}",
-                        cache.usage()
-                    );
+                    assert!(cache.usage().allocated_bytes <= LIMIT, "{:?}", cache.usage());
                 }
             });
         }
@@ -269,10 +233,7 @@ fn the_limit_holds_under_random_writes_with_holds_and_doors() {
     assert_eq!(cache.usage().held_unlinked_bytes, 0);
     let on_disk = allocated(&dir.path().join("objects"));
     let booked = cache.usage().allocated_bytes;
-    assert!(
-        booked.abs_diff(on_disk) <= 128 * 1024,
-        "booked {booked}, on disk {on_disk}"
-    );
+    assert!(booked.abs_diff(on_disk) <= 128 * 1024, "booked {booked}, on disk {on_disk}");
     assert_eq!(cache.verify(&|_, _| true, false).bad_blocks, 0);
     drop(cache);
     let again = open(dir.path(), LIMIT, BOOT);
@@ -284,20 +245,13 @@ fn the_same_write_twice_is_kept_once_and_bad_ranges_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), LIMIT, BOOT);
     let file = cache.file(&object("a", BLOCK + 5)).unwrap();
-    assert_eq!(
-        cache.usage().files,
-        0,
-        "nothing on disk before the first byte"
-    );
+    assert_eq!(cache.usage().files, 0, "nothing on disk before the first byte");
     for _ in 0..2 {
         assert_eq!(write(&file, BLOCK..BLOCK + 5), Kept::Yes);
     }
     assert_eq!(cache.counters().written_bytes, 5);
     for (offset, length) in [(1, CHUNK), (0, 5), (BLOCK, 6), (0, 0), (2 * BLOCK, CHUNK)] {
-        assert_eq!(
-            file.write(offset, &vec![1; length as usize]),
-            Kept::No(Unkept::Misaligned)
-        );
+        assert_eq!(file.write(offset, &vec![1; length as usize]), Kept::No(Unkept::Misaligned));
     }
     assert!(file.read_at(BLOCK, &mut [0; 6]).is_err());
 }

@@ -100,21 +100,12 @@ impl Pool {
 
     pub(crate) fn status(&self) -> PoolStatus {
         let state = self.state.lock();
-        PoolStatus {
-            limit_bytes: self.limit as u64,
-            used_bytes: state.used as u64,
-            peak_bytes: state.peak as u64,
-        }
+        PoolStatus { limit_bytes: self.limit as u64, used_bytes: state.used as u64, peak_bytes: state.peak as u64 }
     }
 
     /// A buffer of at least `bytes` (at most a block). Waits; `urgent` is asked again on every turn, because a
     /// reader may join a prefetch while it waits. `None` when `stop` says so.
-    pub(crate) fn acquire(
-        self: &Arc<Self>,
-        bytes: usize,
-        urgent: &dyn Fn() -> bool,
-        stop: &dyn Fn() -> bool,
-    ) -> Option<Buffer> {
+    pub(crate) fn acquire(self: &Arc<Self>, bytes: usize, urgent: &dyn Fn() -> bool, stop: &dyn Fn() -> bool) -> Option<Buffer> {
         assert!(bytes <= BLOCK_BYTES, "a buffer is at most one block");
         let begun = Instant::now();
         loop {

@@ -82,9 +82,7 @@ const KEPT_EVENTS: usize = 256;
 impl Events {
     pub(crate) fn push(&self, kind: &'static str, object: &str, message: &str) {
         log::warn!("{kind}: {object}: {message}");
-        let time_ns = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
+        let time_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
         let mut events = self.0.lock();
         if events.len() == KEPT_EVENTS {
             events.pop_front();

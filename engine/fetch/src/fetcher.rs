@@ -119,12 +119,7 @@ impl Fetcher {
             fill: Fill::default(),
             stopping: AtomicBool::new(false),
         });
-        let fetcher = Arc::new(Self {
-            shared,
-            objects: Mutex::default(),
-            threads: Mutex::default(),
-            bell: Arc::default(),
-        });
+        let fetcher = Arc::new(Self { shared, objects: Mutex::default(), threads: Mutex::default(), bell: Arc::default() });
         fetcher.start_threads()?;
         Ok(fetcher)
     }

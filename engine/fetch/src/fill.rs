@@ -5,7 +5,10 @@ use crate::object::Object;
 use headrace_cache::BLOCK;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering::{AcqRel, Relaxed}};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{AcqRel, Relaxed},
+};
 use std::sync::{Arc, Weak};
 
 /// Objects remembered; beyond it the next read fetches what is missing.

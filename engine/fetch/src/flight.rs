@@ -21,12 +21,7 @@ pub(crate) struct Flight {
 
 impl Flight {
     pub(crate) fn new(object: &Arc<Object>, range: Range<u64>, urgent: bool, landed: Option<Landed>) -> Arc<Self> {
-        Arc::new(Self {
-            object: Arc::clone(object),
-            range,
-            urgent: AtomicBool::new(urgent),
-            landed: parking_lot::Mutex::new(landed),
-        })
+        Arc::new(Self { object: Arc::clone(object), range, urgent: AtomicBool::new(urgent), landed: parking_lot::Mutex::new(landed) })
     }
 
     /// True when a reader waits for it.

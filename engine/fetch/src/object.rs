@@ -68,12 +68,7 @@ pub struct Object {
 
 impl Object {
     pub(crate) fn new(spec: ObjectSpec, identity: ObjectIdentity, source: Arc<dyn Source>, shared: Arc<Shared>) -> Self {
-        let pinned = Pinned {
-            key: spec.key.clone(),
-            etag: spec.etag.clone(),
-            version: spec.version.clone(),
-            size: spec.size,
-        };
+        let pinned = Pinned { key: spec.key.clone(), etag: spec.etag.clone(), version: spec.version.clone(), size: spec.size };
         Self { spec, identity, pinned, source, shared, file: Mutex::new(None), state: Mutex::default() }
     }
 
@@ -295,13 +290,7 @@ impl Object {
         }
     }
 
-    fn plan_prefetch(
-        self: &Arc<Self>,
-        state: &mut State,
-        file: Option<&CacheFile>,
-        ahead: &Range<u64>,
-        flights: &mut Vec<Arc<Flight>>,
-    ) {
+    fn plan_prefetch(self: &Arc<Self>, state: &mut State, file: Option<&CacheFile>, ahead: &Range<u64>, flights: &mut Vec<Arc<Flight>>) {
         if ahead.is_empty() || self.spec.archived || state.replaced.is_some() || !state.failures.is_empty() {
             return;
         }

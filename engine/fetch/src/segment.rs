@@ -2,7 +2,10 @@
 
 use crate::budget::Buffer;
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::{AcqRel, Acquire, Relaxed, Release}};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
 
 /// Up to 1 MiB of an object, starting at `base`. Bytes below `filled` never change.
 pub struct Segment {

@@ -10,23 +10,11 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// Whatever kept the range from arriving whole; bytes already given to the sink are right and count.
-    fn fetch(
-        &self,
-        object: &Pinned,
-        range: Range<u64>,
-        deadline: Instant,
-        sink: &mut dyn BodySink,
-    ) -> Result<(), OriginError>;
+    fn fetch(&self, object: &Pinned, range: Range<u64>, deadline: Instant, sink: &mut dyn BodySink) -> Result<(), OriginError>;
 }
 
 impl Source for Origin {
-    fn fetch(
-        &self,
-        object: &Pinned,
-        range: Range<u64>,
-        deadline: Instant,
-        sink: &mut dyn BodySink,
-    ) -> Result<(), OriginError> {
+    fn fetch(&self, object: &Pinned, range: Range<u64>, deadline: Instant, sink: &mut dyn BodySink) -> Result<(), OriginError> {
         self.get_range(object, range, deadline, sink)
     }
 }

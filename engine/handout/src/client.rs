@@ -1,7 +1,9 @@
 //! The other process's side.
 
 use crate::PROTOCOL;
-use crate::frame::{CLOSE, DESCRIPTOR, ERROR, Fields, HELLO, HandoutError, OK, OPEN, READ, READ_MAX, header, malformed, put_string, read_body, read_header};
+use crate::frame::{
+    CLOSE, DESCRIPTOR, ERROR, Fields, HELLO, HandoutError, OK, OPEN, READ, READ_MAX, header, malformed, put_string, read_body, read_header,
+};
 use parking_lot::Mutex;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::{self, IoSliceMut, Read, Write};

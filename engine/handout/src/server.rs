@@ -1,7 +1,9 @@
 //! The node's side: one thread a connection, a bounded number of them.
 
 use crate::PROTOCOL;
-use crate::frame::{CLOSE, DESCRIPTOR, ERROR, Fields, HELLO, HandoutError, OK, OPEN, READ, READ_MAX, header, malformed, put_string, read_body, read_header};
+use crate::frame::{
+    CLOSE, DESCRIPTOR, ERROR, Fields, HELLO, HandoutError, OK, OPEN, READ, READ_MAX, header, malformed, put_string, read_body, read_header,
+};
 use headrace_fetch::{Object, Piece, ReadError};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::collections::HashMap;
@@ -115,7 +117,9 @@ impl Connection<'_> {
             HELLO => {
                 let version = fields.u32()?;
                 if version != PROTOCOL {
-                    let message = format!("hand-out protocol {version} is not spoken here (this is {PROTOCOL}); use the same version of headrace on both sides");
+                    let message = format!(
+                        "hand-out protocol {version} is not spoken here (this is {PROTOCOL}); use the same version of headrace on both sides"
+                    );
                     self.refuse(libc::EPROTO, "version", &message)?;
                     return Ok(false);
                 }

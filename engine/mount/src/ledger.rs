@@ -10,7 +10,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering::{Acquire, Release}};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
 
 const MAGIC: u64 = 0x4845_4144_5241_4345;
 const FORMAT: u64 = 1;
@@ -75,11 +78,17 @@ impl Ledger {
     pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Self> {
         let file = File::from(fd);
         if file.metadata()?.len() != BYTES as u64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the mount's ledger has another size: it was written by another version"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the mount's ledger has another size: it was written by another version",
+            ));
         }
         let ledger = Self::attach(file)?;
         if ledger.get(Word::Magic) != MAGIC || ledger.get(Word::Format) != FORMAT {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the mount's ledger has another format: it was written by another version"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the mount's ledger has another format: it was written by another version",
+            ));
         }
         ledger.load();
         Ok(ledger)

@@ -17,7 +17,10 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::{Acquire, Relaxed, Release}};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// Settings of one mount.
 pub struct MountConfig {
@@ -115,7 +118,12 @@ impl Mount {
     ///
     /// # Errors
     /// When the ledger was written by another version, or a thread can't be started.
-    pub fn resume(config: MountConfig, slots: Vec<(u16, Arc<Snapshot>, PathBuf)>, fuse: OwnedFd, ledger: OwnedFd) -> Result<Arc<Self>, MountError> {
+    pub fn resume(
+        config: MountConfig,
+        slots: Vec<(u16, Arc<Snapshot>, PathBuf)>,
+        fuse: OwnedFd,
+        ledger: OwnedFd,
+    ) -> Result<Arc<Self>, MountError> {
         let ledger = Ledger::adopt(ledger).map_err(|e| MountError::refused(&config.directory, &e))?;
         let (flags, minor) = ledger.init();
         let agreed = Agreed { flags, minor };

@@ -12,7 +12,9 @@ use std::process::Command;
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// FUSE is not available.
-    #[error("FUSE is not available: {cause}. Load the fuse module or give the container /dev/fuse (and fuse3's fusermount3 where you are not root); without FUSE use the Python door: headrace.open(\"s3://…\")")]
+    #[error(
+        "FUSE is not available: {cause}. Load the fuse module or give the container /dev/fuse (and fuse3's fusermount3 where you are not root); without FUSE use the Python door: headrace.open(\"s3://…\")"
+    )]
     Unavailable {
         /// What the system said.
         cause: String,
@@ -99,9 +101,7 @@ fn attach_directly(config: &MountConfig) -> Result<OwnedFd, MountError> {
     let (source, target, options) = (text(&config.source)?, text(&config.directory)?, text(&options)?);
     let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOATIME;
     // SAFETY: all pointers are to NUL-terminated strings that outlive the call.
-    let result = unsafe {
-        libc::mount(source.as_ptr(), target.as_ptr(), c"fuse.headrace".as_ptr(), flags, options.as_ptr().cast())
-    };
+    let result = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"fuse.headrace".as_ptr(), flags, options.as_ptr().cast()) };
     if result < 0 {
         let cause = io::Error::last_os_error();
         if cause.raw_os_error() == Some(libc::ENODEV) {

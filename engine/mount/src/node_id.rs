@@ -22,11 +22,7 @@ impl NodeId {
         if raw == ROOT_ID {
             return Self { slot: current, entry: EntryId(0), copy: 0 };
         }
-        Self {
-            copy: (raw >> 48) as u16,
-            slot: (raw >> 32) as u16,
-            entry: EntryId(raw as u32),
-        }
+        Self { copy: (raw >> 48) as u16, slot: (raw >> 32) as u16, entry: EntryId(raw as u32) }
     }
 
     pub(crate) fn encode(self) -> u64 {

@@ -155,7 +155,10 @@ impl Reply {
     /// The bytes were evicted between the answer and the disk: ask the engine again, within the deadline.
     fn again(self: Box<Self>) {
         if self.since.elapsed() > self.object.deadline() {
-            let error = ReadError::Deadline { seconds: self.object.deadline().as_secs(), last: "the cache gave its bytes up again and again".into() };
+            let error = ReadError::Deadline {
+                seconds: self.object.deadline().as_secs(),
+                last: "the cache gave its bytes up again and again".into(),
+            };
             return self.failed(error);
         }
         let object = Arc::clone(&self.object);

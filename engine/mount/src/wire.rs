@@ -132,12 +132,7 @@ impl<'a> Request<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let length = u32_at(bytes, 0)? as usize;
         let bytes = bytes.get(..length)?;
-        Some(Self {
-            opcode: u32_at(bytes, 4)?,
-            unique: u64_at(bytes, 8)?,
-            node: u64_at(bytes, 16)?,
-            body: bytes.get(IN_HEADER..)?,
-        })
+        Some(Self { opcode: u32_at(bytes, 4)?, unique: u64_at(bytes, 8)?, node: u64_at(bytes, 16)?, body: bytes.get(IN_HEADER..)? })
     }
 
     pub(crate) fn u32(&self, at: usize) -> Option<u32> {

@@ -40,14 +40,8 @@ struct Proxy {
 impl Connector {
     pub(crate) fn new(url: &Url, host: String, config: &OriginConfig) -> Result<Self, OriginError> {
         let secure = url.scheme() == "https";
-        let tls = if secure {
-            Some(Arc::new(tls_config(config)?))
-        } else {
-            None
-        };
-        let port = url
-            .port_or_known_default()
-            .unwrap_or(if secure { 443 } else { 80 });
+        let tls = if secure { Some(Arc::new(tls_config(config)?)) } else { None };
+        let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
         let proxy = config.proxy.as_deref().map(parse_proxy).transpose()?;
         let shown = format!("{}://{}", url.scheme(), authority(&host, port, secure));
         Ok(Self {
@@ -69,54 +63,30 @@ impl Connector {
 
     /// What stands before the path in a request line: a plain-HTTP proxy wants the whole address.
     pub(crate) fn request_prefix(&self) -> String {
-        if self.proxy.is_some() && self.tls.is_none() {
-            format!("http://{}", self.authority())
-        } else {
-            String::new()
-        }
+        if self.proxy.is_some() && self.tls.is_none() { format!("http://{}", self.authority()) } else { String::new() }
     }
 
     /// A header for the proxy itself, where it wants one and sees the request.
     pub(crate) fn proxy_authorization(&self) -> Option<&str> {
-        if self.tls.is_some() {
-            None
-        } else {
-            self.proxy.as_ref()?.authorization.as_deref()
-        }
+        if self.tls.is_some() { None } else { self.proxy.as_ref()?.authorization.as_deref() }
     }
 
     pub(crate) fn connect(&self, timeout: Duration) -> Result<Connection, OriginError> {
         let timeout = timeout.min(self.timeout).max(Duration::from_millis(1));
-        let (host, port) = self
-            .proxy
-            .as_ref()
-            .map_or((self.host.as_str(), self.port), |p| {
-                (p.host.as_str(), p.port)
-            });
-        let mut socket = self
-            .dial(host, port, timeout)
-            .map_err(|e| self.unreachable(&e))?;
+        let (host, port) = self.proxy.as_ref().map_or((self.host.as_str(), self.port), |p| (p.host.as_str(), p.port));
+        let mut socket = self.dial(host, port, timeout).map_err(|e| self.unreachable(&e))?;
         let Some(tls) = &self.tls else {
             return Ok(Connection::new(Stream::Plain(socket)));
         };
-        socket
-            .set_read_timeout(Some(timeout))
-            .and_then(|()| socket.set_write_timeout(Some(timeout)))
-            .map_err(|e| self.unreachable(&e))?;
+        socket.set_read_timeout(Some(timeout)).and_then(|()| socket.set_write_timeout(Some(timeout))).map_err(|e| self.unreachable(&e))?;
         if let Some(proxy) = &self.proxy {
-            self.tunnel(&mut socket, proxy)
-                .map_err(|e| self.unreachable(&e))?;
+            self.tunnel(&mut socket, proxy).map_err(|e| self.unreachable(&e))?;
         }
-        let name = ServerName::try_from(self.host.clone())
-            .map_err(|e| self.tls_failure(&e.to_string()))?;
-        let session = ClientConnection::new(Arc::clone(tls), name)
-            .map_err(|e| self.tls_failure(&e.to_string()))?;
+        let name = ServerName::try_from(self.host.clone()).map_err(|e| self.tls_failure(&e.to_string()))?;
+        let session = ClientConnection::new(Arc::clone(tls), name).map_err(|e| self.tls_failure(&e.to_string()))?;
         let mut stream = StreamOwned::new(session, socket);
         while stream.conn.is_handshaking() {
-            stream
-                .conn
-                .complete_io(&mut stream.sock)
-                .map_err(|e| self.tls_failure(&e.to_string()))?;
+            stream.conn.complete_io(&mut stream.sock).map_err(|e| self.tls_failure(&e.to_string()))?;
         }
         Ok(Connection::new(Stream::Tls(Box::new(stream))))
     }
@@ -133,11 +103,7 @@ impl Connector {
     }
 
     fn dial_address(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if !self.sources.is_empty() {
             let source = self.sources[self.next_source.fetch_add(1, Relaxed) % self.sources.len()];
             socket.bind(&SocketAddr::new(source, 0).into())?;
@@ -154,46 +120,27 @@ impl Connector {
     /// CONNECT, so that TLS goes through the proxy from end to end.
     fn tunnel(&self, socket: &mut TcpStream, proxy: &Proxy) -> io::Result<()> {
         let target = format!("{}:{}", self.host, self.port);
-        let authorization = proxy
-            .authorization
-            .as_ref()
-            .map_or(String::new(), |a| format!("Proxy-Authorization: {a}\r\n"));
-        socket.write_all(
-            format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n")
-                .as_bytes(),
-        )?;
+        let authorization = proxy.authorization.as_ref().map_or(String::new(), |a| format!("Proxy-Authorization: {a}\r\n"));
+        socket.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n").as_bytes())?;
         let mut plain = Connection::new(Stream::Plain(socket.try_clone()?));
         let head = plain.read_head()?;
         if head.status != 200 {
-            return Err(io::Error::other(format!(
-                "the proxy answered {} to CONNECT",
-                head.status
-            )));
+            return Err(io::Error::other(format!("the proxy answered {} to CONNECT", head.status)));
         }
         Ok(())
     }
 
     fn unreachable(&self, error: &io::Error) -> OriginError {
-        OriginError::Unreachable {
-            endpoint: self.shown.clone(),
-            cause: error.to_string(),
-        }
+        OriginError::Unreachable { endpoint: self.shown.clone(), cause: error.to_string() }
     }
 
     fn tls_failure(&self, cause: &str) -> OriginError {
-        OriginError::Tls {
-            endpoint: self.shown.clone(),
-            cause: cause.to_owned(),
-        }
+        OriginError::Tls { endpoint: self.shown.clone(), cause: cause.to_owned() }
     }
 }
 
 fn authority(host: &str, port: u16, secure: bool) -> String {
-    if port == if secure { 443 } else { 80 } {
-        host.to_owned()
-    } else {
-        format!("{host}:{port}")
-    }
+    if port == if secure { 443 } else { 80 } { host.to_owned() } else { format!("{host}:{port}") }
 }
 
 fn parse_proxy(text: &str) -> Result<Proxy, OriginError> {
@@ -203,50 +150,25 @@ fn parse_proxy(text: &str) -> Result<Proxy, OriginError> {
         detail: "it must look like http://host:port; check HTTPS_PROXY and HTTP_PROXY".to_owned(),
     };
     let url = Url::parse(text).map_err(|_| bad())?;
-    let host = url
-        .host_str()
-        .filter(|_| url.scheme() == "http")
-        .ok_or_else(bad)?
-        .to_owned();
-    let decode = |t: &str| {
-        percent_encoding::percent_decode_str(t)
-            .decode_utf8_lossy()
-            .into_owned()
-    };
+    let host = url.host_str().filter(|_| url.scheme() == "http").ok_or_else(bad)?.to_owned();
+    let decode = |t: &str| percent_encoding::percent_decode_str(t).decode_utf8_lossy().into_owned();
     let authorization = (!url.username().is_empty()).then(|| {
-        let pair = format!(
-            "{}:{}",
-            decode(url.username()),
-            decode(url.password().unwrap_or(""))
-        );
-        format!(
-            "Basic {}",
-            base64::engine::general_purpose::STANDARD.encode(pair)
-        )
+        let pair = format!("{}:{}", decode(url.username()), decode(url.password().unwrap_or("")));
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
     });
-    Ok(Proxy {
-        host,
-        port: url.port_or_known_default().unwrap_or(80),
-        authorization,
-    })
+    Ok(Proxy { host, port: url.port_or_known_default().unwrap_or(80), authorization })
 }
 
 fn tls_config(config: &OriginConfig) -> Result<ClientConfig, OriginError> {
-    let bad = |detail: String| OriginError::BadSetting {
-        setting: "CA bundle",
-        detail,
-    };
+    let bad = |detail: String| OriginError::BadSetting { setting: "CA bundle", detail };
     let mut roots = RootCertStore::empty();
     match &config.ca_bundle {
         Some(path) => {
-            let certificates = CertificateDer::pem_file_iter(path)
-                .map_err(|e| bad(format!("{}: {e}; check AWS_CA_BUNDLE", path.display())))?;
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|e| bad(format!("{}: {e}; check AWS_CA_BUNDLE", path.display())))?;
             roots.add_parsable_certificates(certificates.filter_map(Result::ok));
             if roots.is_empty() {
-                return Err(bad(format!(
-                    "{} holds no certificate; check AWS_CA_BUNDLE",
-                    path.display()
-                )));
+                return Err(bad(format!("{} holds no certificate; check AWS_CA_BUNDLE", path.display())));
             }
         }
         None => {
@@ -254,8 +176,6 @@ fn tls_config(config: &OriginConfig) -> Result<ClientConfig, OriginError> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| bad(e.to_string()))?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|e| bad(e.to_string()))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

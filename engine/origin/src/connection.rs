@@ -49,10 +49,7 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
     pub(crate) fn content_length(&self) -> Option<u64> {
@@ -73,13 +70,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            ahead: Vec::new(),
-            taken: 0,
-            keep: true,
-            reused: false,
-        }
+        Self { stream, ahead: Vec::new(), taken: 0, keep: true, reused: false }
     }
 
     pub(crate) fn raw(&self) -> RawFd {
@@ -113,10 +104,7 @@ impl Connection {
                 return Ok(head);
             }
             if self.ahead.len() - self.taken > HEAD_MAX {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the response's head is too long",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the response's head is too long"));
             }
             let start = self.ahead.len();
             self.ahead.resize(start + READ_STEP, 0);
@@ -146,9 +134,7 @@ impl Connection {
 
     /// A whole body of at most `limit` bytes: by length, chunked, or up to the end of the connection.
     pub(crate) fn read_text(&mut self, head: &Head, limit: usize) -> io::Result<Vec<u8>> {
-        let chunked = head
-            .header("transfer-encoding")
-            .is_some_and(|v| v.to_ascii_lowercase().contains("chunked"));
+        let chunked = head.header("transfer-encoding").is_some_and(|v| v.to_ascii_lowercase().contains("chunked"));
         if chunked {
             return self.read_chunked(limit);
         }
@@ -186,8 +172,7 @@ impl Connection {
             let line = self.read_line()?;
             let digits = line.split(|b| *b == b';').next().unwrap_or_default();
             let text = std::str::from_utf8(digits).unwrap_or_default().trim();
-            let length = usize::from_str_radix(text, 16)
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a malformed chunk"))?;
+            let length = usize::from_str_radix(text, 16).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a malformed chunk"))?;
             if length == 0 {
                 while !self.read_line()?.is_empty() {}
                 return Ok(body);
@@ -238,14 +223,7 @@ impl Connection {
     pub(crate) fn still_open(&self) -> bool {
         let mut byte = 0u8;
         // SAFETY: peeks one byte into a live variable, without waiting.
-        let count = unsafe {
-            libc::recv(
-                self.raw(),
-                (&raw mut byte).cast(),
-                1,
-                libc::MSG_PEEK | libc::MSG_DONTWAIT,
-            )
-        };
+        let count = unsafe { libc::recv(self.raw(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
         count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
     }
 
@@ -256,26 +234,17 @@ impl Connection {
 }
 
 fn too_long() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "the response is longer than it may be",
-    )
+    io::Error::new(io::ErrorKind::InvalidData, "the response is longer than it may be")
 }
 
 fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
-    let parsed = response
-        .parse(bytes)
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {e}")))?;
+    let parsed = response.parse(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {e}")))?;
     let httparse::Status::Complete(length) = parsed else {
         return Ok(None);
     };
-    let mut head = Head {
-        status: response.code.unwrap_or(0),
-        keep: response.version == Some(1),
-        ..Head::default()
-    };
+    let mut head = Head { status: response.code.unwrap_or(0), keep: response.version == Some(1), ..Head::default() };
     for header in response.headers.iter() {
         let value = String::from_utf8_lossy(header.value).into_owned();
         if header.name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close") {
@@ -293,17 +262,8 @@ mod tests {
     #[test]
     fn rubbish_is_an_error_and_a_part_is_not() {
         assert!(parse_head(b"\x00\x01\x02").is_err());
-        assert!(
-            parse_head(b"HTTP/1.1 200 OK\r\nContent-Le")
-                .unwrap()
-                .is_none()
-        );
-        let (head, length) = parse_head(b"HTTP/1.1 206 P\r\nContent-Length: 5\r\n\r\nhello")
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (head.status, head.content_length(), length),
-            (206, Some(5), 37)
-        );
+        assert!(parse_head(b"HTTP/1.1 200 OK\r\nContent-Le").unwrap().is_none());
+        let (head, length) = parse_head(b"HTTP/1.1 206 P\r\nContent-Length: 5\r\n\r\nhello").unwrap().unwrap();
+        assert_eq!((head.status, head.content_length(), length), (206, Some(5), 37));
     }
 }

@@ -6,26 +6,14 @@ use std::io;
 #[derive(Clone, Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum OriginError {
-    #[error(
-        "{object}: the object was replaced in the bucket while this version is in use; run `headrace refresh` to see the new one"
-    )]
+    #[error("{object}: the object was replaced in the bucket while this version is in use; run `headrace refresh` to see the new one")]
     Replaced { object: String },
-    #[error(
-        "{object}: no such object in the bucket; it was deleted, or the listing is old: run `headrace refresh`"
-    )]
+    #[error("{object}: no such object in the bucket; it was deleted, or the listing is old: run `headrace refresh`")]
     NotFound { object: String },
-    #[error(
-        "bucket {bucket:?} does not exist at {endpoint}; check the bucket's name and the endpoint"
-    )]
+    #[error("bucket {bucket:?} does not exist at {endpoint}; check the bucket's name and the endpoint")]
     NoSuchBucket { bucket: String, endpoint: String },
-    #[error(
-        "{object}: access denied ({detail}); these credentials may not {action} here: grant s3:ListBucket and s3:GetObject"
-    )]
-    AccessDenied {
-        object: String,
-        action: &'static str,
-        detail: String,
-    },
+    #[error("{object}: access denied ({detail}); these credentials may not {action} here: grant s3:ListBucket and s3:GetObject")]
+    AccessDenied { object: String, action: &'static str, detail: String },
     #[error(
         "access key: {endpoint} does not know it (InvalidAccessKeyId); check AWS_ACCESS_KEY_ID or the profile, and that the endpoint is the right one"
     )]
@@ -34,41 +22,23 @@ pub enum OriginError {
         "secret key: {endpoint} says that the signature does not match (SignatureDoesNotMatch); check AWS_SECRET_ACCESS_KEY and the region"
     )]
     BadSignature { endpoint: String },
-    #[error(
-        "credentials have expired; renew them (for a living mount: `headrace credentials DIR`)"
-    )]
+    #[error("credentials have expired; renew them (for a living mount: `headrace credentials DIR`)")]
     ExpiredCredentials,
     #[error(
         "no credentials for {endpoint}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use --anonymous for a public bucket"
     )]
     NoCredentials { endpoint: String },
-    #[error(
-        "region: the bucket {bucket:?} is in {expected:?}, not in {used:?}; use --region {expected} or set AWS_REGION"
-    )]
-    WrongRegion {
-        bucket: String,
-        expected: String,
-        used: String,
-    },
-    #[error(
-        "clock: this machine's clock differs from the server's by {skew_seconds} s, more than S3 allows; set the clock (NTP)"
-    )]
+    #[error("region: the bucket {bucket:?} is in {expected:?}, not in {used:?}; use --region {expected} or set AWS_REGION")]
+    WrongRegion { bucket: String, expected: String, used: String },
+    #[error("clock: this machine's clock differs from the server's by {skew_seconds} s, more than S3 allows; set the clock (NTP)")]
     ClockSkew { skew_seconds: i64 },
-    #[error(
-        "{object}: the object is in an archive storage class; restore it in the bucket, then run `headrace refresh`"
-    )]
+    #[error("{object}: the object is in an archive storage class; restore it in the bucket, then run `headrace refresh`")]
     Archived { object: String },
-    #[error(
-        "{endpoint} asks to slow down ({detail}); lower the request rate or raise the account's limit"
-    )]
+    #[error("{endpoint} asks to slow down ({detail}); lower the request rate or raise the account's limit")]
     Throttled { endpoint: String, detail: String },
-    #[error(
-        "endpoint: {endpoint} can't be reached: {cause}; check the endpoint (AWS_ENDPOINT_URL), the network and the proxy settings"
-    )]
+    #[error("endpoint: {endpoint} can't be reached: {cause}; check the endpoint (AWS_ENDPOINT_URL), the network and the proxy settings")]
     Unreachable { endpoint: String, cause: String },
-    #[error(
-        "TLS with {endpoint} failed: {cause}; check the certificate, AWS_CA_BUNDLE, and that the endpoint speaks HTTPS"
-    )]
+    #[error("TLS with {endpoint} failed: {cause}; check the certificate, AWS_CA_BUNDLE, and that the endpoint speaks HTTPS")]
     Tls { endpoint: String, cause: String },
     #[error("{object}: no success within the deadline; the last failure was: {last}")]
     Deadline { object: String, last: String },
@@ -81,17 +51,9 @@ pub enum OriginError {
     )]
     ListingBroken { prefix: String, detail: String },
     #[error("{setting}: {detail}")]
-    BadSetting {
-        setting: &'static str,
-        detail: String,
-    },
+    BadSetting { setting: &'static str, detail: String },
     #[error("{object}: the server answered {status} {code}: {detail}")]
-    Server {
-        object: String,
-        status: u16,
-        code: String,
-        detail: String,
-    },
+    Server { object: String, status: u16, code: String, detail: String },
     #[error("the connection broke: {cause}")]
     Broken { cause: String },
     #[error("cancelled")]
@@ -106,9 +68,7 @@ impl OriginError {
             Self::NotFound { .. } => "not-found",
             Self::NoSuchBucket { .. } => "no-such-bucket",
             Self::AccessDenied { .. } => "access-denied",
-            Self::UnknownAccessKey { .. }
-            | Self::BadSignature { .. }
-            | Self::NoCredentials { .. } => "bad-credentials",
+            Self::UnknownAccessKey { .. } | Self::BadSignature { .. } | Self::NoCredentials { .. } => "bad-credentials",
             Self::ExpiredCredentials => "expired-credentials",
             Self::WrongRegion { .. } => "wrong-region",
             Self::ClockSkew { .. } => "clock-skew",
@@ -142,19 +102,13 @@ impl OriginError {
     pub fn permanent(&self) -> bool {
         !matches!(
             self,
-            Self::Throttled { .. }
-                | Self::Unreachable { .. }
-                | Self::Protocol { .. }
-                | Self::Broken { .. }
-                | Self::ExpiredCredentials
+            Self::Throttled { .. } | Self::Unreachable { .. } | Self::Protocol { .. } | Self::Broken { .. } | Self::ExpiredCredentials
         ) && !matches!(self, Self::Server { status, .. } if *status >= 500 || *status == 408)
     }
 
     pub(crate) fn broken(error: &io::Error) -> Self {
         let cause = match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                "no byte for too long".to_owned()
-            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no byte for too long".to_owned(),
             io::ErrorKind::UnexpectedEof => "closed before the end".to_owned(),
             _ => error.to_string(),
         };

@@ -95,32 +95,18 @@ impl Origin {
     /// # Errors
     /// `Replaced` when the bucket no longer has this version; `Deadline` with the last failure; what is permanent at once. Bytes given to the
     /// sink before an error are right.
-    pub fn get_range(
-        &self,
-        object: &Pinned,
-        range: Range<u64>,
-        deadline: Instant,
-        sink: &mut dyn BodySink,
-    ) -> Result<(), OriginError> {
+    pub fn get_range(&self, object: &Pinned, range: Range<u64>, deadline: Instant, sink: &mut dyn BodySink) -> Result<(), OriginError> {
         let what = self.name(&object.key);
         if range.end > object.size || range.start > range.end {
-            let detail = format!(
-                "the range {range:?} lies outside the object of {} bytes",
-                object.size
-            );
-            return Err(OriginError::Protocol {
-                object: what,
-                detail,
-            });
+            let detail = format!("the range {range:?} lies outside the object of {} bytes", object.size);
+            return Err(OriginError::Protocol { object: what, detail });
         }
         let mut retry = Retry::new(deadline);
         let mut at = range.start;
         while at < range.end {
             let before = at;
             let mut asked = None;
-            let result = self.get_once(
-                object, &what, &mut at, range.end, deadline, sink, &mut asked,
-            );
+            let result = self.get_once(object, &what, &mut at, range.end, deadline, sink, &mut asked);
             if at > before {
                 retry.progressed();
             }
@@ -145,10 +131,7 @@ impl Origin {
         asked: &mut Option<Duration>,
     ) -> Result<(), OriginError> {
         let request = ranged(object, what, *at, end);
-        let _permit = self
-            .limit
-            .acquire(deadline)
-            .ok_or_else(|| self.too_late(&request))?;
+        let _permit = self.limit.acquire(deadline).ok_or_else(|| self.too_late(&request))?;
         let (mut lease, head) = self.first_answer(&request, end - *at, deadline)?;
         if head.status != 206 {
             return Err(self.not_a_part(lease, &head, &request, asked));
@@ -159,13 +142,8 @@ impl Origin {
         }
         while *at < end {
             let buffer = sink.buffer().map_err(|Stop| OriginError::Cancelled)?;
-            let room = usize::try_from(end - *at)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
-            let count = lease
-                .connection()
-                .read_body(&mut buffer[..room])
-                .map_err(|e| self.broken(&e))?;
+            let room = usize::try_from(end - *at).unwrap_or(usize::MAX).min(buffer.len());
+            let count = lease.connection().read_body(&mut buffer[..room]).map_err(|e| self.broken(&e))?;
             if count == 0 {
                 return Err(self.broken(&std::io::ErrorKind::UnexpectedEof.into()));
             }
@@ -174,9 +152,7 @@ impl Origin {
             sink.filled(count).map_err(|Stop| OriginError::Cancelled)?;
             self.pace_bytes(count);
             if Instant::now() > deadline && *at < end {
-                return Err(OriginError::Broken {
-                    cause: "the deadline passed in the middle of the body".to_owned(),
-                });
+                return Err(OriginError::Broken { cause: "the deadline passed in the middle of the body".to_owned() });
             }
         }
         self.limit.succeeded();
@@ -185,12 +161,7 @@ impl Origin {
     }
 
     /// Sends the request, a second one if its first byte is late, and gives the head that comes first.
-    fn first_answer(
-        &self,
-        request: &Request<'_>,
-        bytes: u64,
-        deadline: Instant,
-    ) -> Result<(Lease<'_>, Head), OriginError> {
+    fn first_answer(&self, request: &Request<'_>, bytes: u64, deadline: Instant) -> Result<(Lease<'_>, Head), OriginError> {
         loop {
             let begun = Instant::now();
             let mut lease = self.send(request, deadline)?;
@@ -205,38 +176,23 @@ impl Origin {
                     let waited = begun.elapsed();
                     self.hedging.note(waited, bytes);
                     Live::add(&self.counters.first_bytes, 1);
-                    Live::add(
-                        &self.counters.first_byte_nanoseconds,
-                        u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
-                    );
+                    Live::add(&self.counters.first_byte_nanoseconds, u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
                     return Ok((lease, head));
                 }
-                Err(_)
-                    if connection.reused
-                        && !self.pool.stopped()
-                        && begun.elapsed() < self.config.stall_timeout => {}
+                Err(_) if connection.reused && !self.pool.stopped() && begun.elapsed() < self.config.stall_timeout => {}
                 Err(error) => return Err(self.broken(&error)),
             }
         }
     }
 
     /// The connection that answers first; the other one is closed.
-    fn hedge<'a>(
-        &'a self,
-        mut first: Lease<'a>,
-        request: &Request<'_>,
-        bytes: u64,
-        deadline: Instant,
-    ) -> Lease<'a> {
+    fn hedge<'a>(&'a self, mut first: Lease<'a>, request: &Request<'_>, bytes: u64, deadline: Instant) -> Lease<'a> {
         let Ok(mut second) = self.send(request, deadline) else {
             return first;
         };
         Live::add(&self.counters.hedges, 1);
         self.hedging.hedged_bytes.fetch_add(bytes, Relaxed);
-        let ready = readable(
-            &[first.connection().raw(), second.connection().raw()],
-            self.config.stall_timeout,
-        );
+        let ready = readable(&[first.connection().raw(), second.connection().raw()], self.config.stall_timeout);
         if ready[1] && !ready[0] {
             Live::add(&self.counters.hedges_won, 1);
             first.connection().abort();
@@ -246,23 +202,11 @@ impl Origin {
         first
     }
 
-    fn not_a_part(
-        &self,
-        mut lease: Lease<'_>,
-        head: &Head,
-        request: &Request<'_>,
-        asked: &mut Option<Duration>,
-    ) -> OriginError {
+    fn not_a_part(&self, mut lease: Lease<'_>, head: &Head, request: &Request<'_>, asked: &mut Option<Duration>) -> OriginError {
         if head.status < 300 {
             Live::add(&self.counters.rejected_answers, 1);
-            let detail = format!(
-                "status {} to a request for a range, instead of 206",
-                head.status
-            );
-            return OriginError::Protocol {
-                object: request.what.clone(),
-                detail,
-            };
+            let detail = format!("status {} to a request for a range, instead of 206", head.status);
+            return OriginError::Protocol { object: request.what.clone(), detail };
         }
         *asked = retry_after(head);
         let error = self.refusal(lease.connection(), head, request);
@@ -273,18 +217,12 @@ impl Origin {
 }
 
 fn ranged<'a>(object: &'a Pinned, what: &str, at: u64, end: u64) -> Request<'a> {
-    let query = object
-        .version
-        .as_deref()
-        .map_or(String::new(), |v| encode_query(&[("versionId", v)]));
+    let query = object.version.as_deref().map_or(String::new(), |v| encode_query(&[("versionId", v)]));
     Request {
         method: "GET",
         key: &object.key,
         query,
-        headers: vec![
-            ("if-match", object.etag.clone()),
-            ("range", format!("bytes={at}-{}", end - 1)),
-        ],
+        headers: vec![("if-match", object.etag.clone()), ("range", format!("bytes={at}-{}", end - 1))],
         what: what.to_owned(),
         action: "read",
     }
@@ -292,23 +230,14 @@ fn ranged<'a>(object: &'a Pinned, what: &str, at: u64, end: u64) -> Request<'a> 
 
 /// Checks an answer before one byte of it counts.
 fn check(object: &Pinned, what: &str, head: &Head, at: u64, end: u64) -> Result<(), OriginError> {
-    let wrong = |detail: String| OriginError::Protocol {
-        object: what.to_owned(),
-        detail,
-    };
+    let wrong = |detail: String| OriginError::Protocol { object: what.to_owned(), detail };
     let expected = format!("bytes {at}-{}/{}", end - 1, object.size);
     let range = head.header("content-range").unwrap_or("");
     if !range.trim().eq_ignore_ascii_case(&expected) {
-        return Err(wrong(format!(
-            "Content-Range {range:?} instead of {expected:?}"
-        )));
+        return Err(wrong(format!("Content-Range {range:?} instead of {expected:?}")));
     }
     if head.content_length() != Some(end - at) {
-        return Err(wrong(format!(
-            "Content-Length {:?} instead of {}",
-            head.header("content-length"),
-            end - at
-        )));
+        return Err(wrong(format!("Content-Length {:?} instead of {}", head.header("content-length"), end - at)));
     }
     if head.header("transfer-encoding").is_some() {
         return Err(wrong("a Transfer-Encoding on a range".to_owned()));
@@ -331,14 +260,7 @@ fn bare(etag: &str) -> &str {
 
 /// Waits until one of the sockets has something to read, or `patience` is over.
 fn readable(sockets: &[RawFd], patience: Duration) -> Vec<bool> {
-    let mut polls: Vec<_> = sockets
-        .iter()
-        .map(|fd| libc::pollfd {
-            fd: *fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
+    let mut polls: Vec<_> = sockets.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
     let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the array is valid for its length.
     unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, millis) };

@@ -32,15 +32,7 @@ impl Drop for Permit<'_> {
 impl Limit {
     pub(crate) fn new(most: usize) -> Self {
         let most = most.max(1) as f64;
-        Self {
-            state: Mutex::new(State {
-                allowed: most,
-                running: 0,
-                lowered: None,
-            }),
-            freed: Condvar::new(),
-            most,
-        }
+        Self { state: Mutex::new(State { allowed: most, running: 0, lowered: None }), freed: Condvar::new(), most }
     }
 
     /// Waits for room; `None` when `until` passes first.
@@ -77,10 +69,7 @@ pub(crate) struct Rate {
 
 impl Rate {
     pub(crate) fn new(per_second: f64) -> Self {
-        Self {
-            per_second: per_second.max(1.0),
-            state: Mutex::new((0.0, Instant::now())),
-        }
+        Self { per_second: per_second.max(1.0), state: Mutex::new((0.0, Instant::now())) }
     }
 
     /// Takes `amount` and says how long to wait for it.
@@ -112,9 +101,6 @@ mod tests {
     fn a_rate_makes_what_exceeds_it_wait() {
         let rate = Rate::new(1000.0);
         let waits: Vec<_> = (0..10).map(|_| rate.take(500.0)).collect();
-        assert!(
-            waits[9] > Duration::from_secs(4) && waits[9] < Duration::from_secs(6),
-            "{waits:?}"
-        );
+        assert!(waits[9] > Duration::from_secs(4) && waits[9] < Duration::from_secs(6), "{waits:?}");
     }
 }

@@ -66,32 +66,18 @@ impl Origin {
     ///
     /// # Errors
     /// Any failure fails the whole listing: nothing half-listed counts.
-    pub fn list(
-        &self,
-        prefix: &str,
-        workers: usize,
-        cancel: &AtomicBool,
-        sink: &dyn ListSink,
-    ) -> Result<ListSummary, OriginError> {
-        let run = Run {
-            versioned: self.has_versions()?,
-            cancel,
-            sink,
-            objects: AtomicUsize::new(0),
-            pages: AtomicUsize::new(0),
-        };
+    pub fn list(&self, prefix: &str, workers: usize, cancel: &AtomicBool, sink: &dyn ListSink) -> Result<ListSummary, OriginError> {
+        let run = Run { versioned: self.has_versions()?, cancel, sink, objects: AtomicUsize::new(0), pages: AtomicUsize::new(0) };
         let segments = self.segments(prefix, &run)?;
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
             for _ in 0..workers.clamp(1, segments.len().max(1)) {
                 scope.spawn(|| {
-                    while let Some((index, segment)) =
-                        segments.get(next.load(Relaxed)).and_then(|_| {
-                            let index = next.fetch_add(1, Relaxed);
-                            segments.get(index).map(|s| (index, s))
-                        })
-                    {
+                    while let Some((index, segment)) = segments.get(next.load(Relaxed)).and_then(|_| {
+                        let index = next.fetch_add(1, Relaxed);
+                        segments.get(index).map(|s| (index, s))
+                    }) {
                         if failure.lock().is_some() {
                             return;
                         }
@@ -119,18 +105,11 @@ impl Origin {
             Ok((_, body)) => {
                 let text = String::from_utf8_lossy(&body);
                 // A server that does not know the question answers with something else: then there are no versions.
-                Ok(parse::<Versioning>("versioning", &text)
-                    .ok()
-                    .and_then(|v| v.status)
-                    .as_deref()
-                    == Some("Enabled"))
+                Ok(parse::<Versioning>("versioning", &text).ok().and_then(|v| v.status).as_deref() == Some("Enabled"))
             }
             // Who may not ask may still list.
             Err(
-                OriginError::AccessDenied { .. }
-                | OriginError::Server { .. }
-                | OriginError::NotFound { .. }
-                | OriginError::Protocol { .. },
+                OriginError::AccessDenied { .. } | OriginError::Server { .. } | OriginError::NotFound { .. } | OriginError::Protocol { .. },
             ) => Ok(false),
             Err(error) => Err(error),
         }
@@ -138,64 +117,32 @@ impl Origin {
 
     /// What to list side by side: the prefix's own keys between its sub-prefixes, and each sub-prefix.
     fn segments(&self, prefix: &str, run: &Run<'_>) -> Result<Vec<Segment>, OriginError> {
-        let mut pager = Pager::new(
-            Segment {
-                prefix: prefix.to_owned(),
-                delimiter: true,
-                objects: None,
-            },
-            false,
-        );
+        let mut pager = Pager::new(Segment { prefix: prefix.to_owned(), delimiter: true, objects: None }, false);
         let mut found: Vec<Segment> = Vec::new();
         while let Some(page) = self.next_page(&mut pager, run)? {
             for group in page.common_prefixes {
                 let group = decode(&group.prefix, page.encoding_type.is_some());
-                found.push(Segment {
-                    prefix: group,
-                    delimiter: false,
-                    objects: None,
-                });
+                found.push(Segment { prefix: group, delimiter: false, objects: None });
             }
-            let own: Vec<_> = page
-                .contents
-                .into_iter()
-                .map(|i| listed(i, page.encoding_type.is_some()))
-                .collect();
-            found.extend(own.into_iter().map(|o| Segment {
-                prefix: o.key.clone(),
-                delimiter: false,
-                objects: Some(vec![o]),
-            }));
+            let own: Vec<_> = page.contents.into_iter().map(|i| listed(i, page.encoding_type.is_some())).collect();
+            found.extend(own.into_iter().map(|o| Segment { prefix: o.key.clone(), delimiter: false, objects: Some(vec![o]) }));
             if found.len() > SEGMENTS_MAX {
                 // A flat directory: one plain walk through it is as fast.
-                return Ok(vec![Segment {
-                    prefix: prefix.to_owned(),
-                    delimiter: false,
-                    objects: None,
-                }]);
+                return Ok(vec![Segment { prefix: prefix.to_owned(), delimiter: false, objects: None }]);
             }
         }
         found.sort_by(|a, b| a.prefix.cmp(&b.prefix));
         if run.versioned {
             // Own keys must be listed with their versions: whole, when there are any beside the sub-prefixes.
             if found.iter().any(|s| s.objects.is_some()) {
-                return Ok(vec![Segment {
-                    prefix: prefix.to_owned(),
-                    delimiter: false,
-                    objects: None,
-                }]);
+                return Ok(vec![Segment { prefix: prefix.to_owned(), delimiter: false, objects: None }]);
             }
             return Ok(found);
         }
         Ok(merge(found))
     }
 
-    fn list_segment(
-        &self,
-        index: usize,
-        segment: &Segment,
-        run: &Run<'_>,
-    ) -> Result<(), OriginError> {
+    fn list_segment(&self, index: usize, segment: &Segment, run: &Run<'_>) -> Result<(), OriginError> {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         if let Some(objects) = &segment.objects {
             return self.deliver(number, objects, run);
@@ -203,11 +150,7 @@ impl Origin {
         let mut pager = Pager::new(segment.clone(), run.versioned);
         while let Some(page) = self.next_page(&mut pager, run)? {
             let encoded = page.encoding_type.is_some();
-            let items = if run.versioned {
-                page.versions
-            } else {
-                page.contents
-            };
+            let items = if run.versioned { page.versions } else { page.contents };
             let current = items.into_iter().filter(|i| i.is_latest != Some(false));
             let objects: Vec<_> = current.map(|i| listed(i, encoded)).collect();
             self.deliver(number, &objects, run)?;
@@ -215,16 +158,9 @@ impl Origin {
         Ok(())
     }
 
-    fn deliver(
-        &self,
-        segment: u32,
-        objects: &[ListedObject],
-        run: &Run<'_>,
-    ) -> Result<(), OriginError> {
+    fn deliver(&self, segment: u32, objects: &[ListedObject], run: &Run<'_>) -> Result<(), OriginError> {
         run.objects.fetch_add(objects.len(), Relaxed);
-        run.sink
-            .page(segment, objects)
-            .map_err(|Stop| OriginError::Cancelled)
+        run.sink.page(segment, objects).map_err(|Stop| OriginError::Cancelled)
     }
 
     fn next_page(&self, pager: &mut Pager, run: &Run<'_>) -> Result<Option<ListPage>, OriginError> {
@@ -244,14 +180,7 @@ impl Origin {
     }
 
     fn bucket_request(&self, query: String) -> Request<'static> {
-        Request {
-            method: "GET",
-            key: "",
-            query,
-            headers: Vec::new(),
-            what: self.name(""),
-            action: "list",
-        }
+        Request { method: "GET", key: "", query, headers: Vec::new(), what: self.name(""), action: "list" }
     }
 }
 
@@ -267,10 +196,7 @@ struct Segment {
 fn merge(found: Vec<Segment>) -> Vec<Segment> {
     let mut merged: Vec<Segment> = Vec::new();
     for segment in found {
-        match (
-            merged.last_mut().and_then(|s| s.objects.as_mut()),
-            segment.objects,
-        ) {
+        match (merged.last_mut().and_then(|s| s.objects.as_mut()), segment.objects) {
             (Some(list), Some(objects)) => list.extend(objects),
             (_, objects) => merged.push(Segment { objects, ..segment }),
         }
@@ -289,21 +215,11 @@ struct Pager {
 
 impl Pager {
     fn new(segment: Segment, versioned: bool) -> Self {
-        Self {
-            segment,
-            versioned,
-            token: None,
-            markers: (None, None),
-            done: false,
-        }
+        Self { segment, versioned, token: None, markers: (None, None), done: false }
     }
 
     fn query(&self) -> String {
-        let mut pairs = vec![
-            ("prefix", self.segment.prefix.as_str()),
-            ("encoding-type", "url"),
-            ("max-keys", "1000"),
-        ];
+        let mut pairs = vec![("prefix", self.segment.prefix.as_str()), ("encoding-type", "url"), ("max-keys", "1000")];
         if self.segment.delimiter {
             pairs.push(("delimiter", "/"));
         }
@@ -323,10 +239,7 @@ impl Pager {
             self.done = true;
             return Ok(());
         }
-        let broken = |detail: &str| OriginError::ListingBroken {
-            prefix: self.segment.prefix.clone(),
-            detail: detail.to_owned(),
-        };
+        let broken = |detail: &str| OriginError::ListingBroken { prefix: self.segment.prefix.clone(), detail: detail.to_owned() };
         if self.versioned {
             let encoded = page.encoding_type.is_some();
             let key = page.next_key_marker.as_deref().map(|m| decode(m, encoded));
@@ -364,15 +277,9 @@ fn decode(text: &str, encoded: bool) -> String {
 fn listed(item: Item, encoded: bool) -> ListedObject {
     let archived = matches!(
         item.storage_class.as_deref(),
-        Some(
-            "GLACIER" | "DEEP_ARCHIVE" | "Archive" | "ColdArchive" | "DeepColdArchive" | "ARCHIVE"
-        )
+        Some("GLACIER" | "DEEP_ARCHIVE" | "Archive" | "ColdArchive" | "DeepColdArchive" | "ARCHIVE")
     );
-    let etag = if item.etag.starts_with('"') || item.etag.is_empty() {
-        item.etag
-    } else {
-        format!("\"{}\"", item.etag)
-    };
+    let etag = if item.etag.starts_with('"') || item.etag.is_empty() { item.etag } else { format!("\"{}\"", item.etag) };
     ListedObject {
         key: decode(&item.key, encoded),
         size: item.size,

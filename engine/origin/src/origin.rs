@@ -52,42 +52,19 @@ impl Origin {
     ///
     /// # Errors
     /// `BadSetting` naming the field.
-    pub fn new(
-        config: OriginConfig,
-        credentials: Option<Credentials>,
-    ) -> Result<Arc<Self>, OriginError> {
-        let bad = |detail: String| OriginError::BadSetting {
-            setting: "endpoint",
-            detail,
-        };
-        let with_scheme = if config.endpoint.contains("://") {
-            config.endpoint.clone()
-        } else {
-            format!("https://{}", config.endpoint)
-        };
-        let url = Url::parse(&with_scheme)
-            .map_err(|e| bad(format!("{:?} is not an address: {e}", config.endpoint)))?;
+    pub fn new(config: OriginConfig, credentials: Option<Credentials>) -> Result<Arc<Self>, OriginError> {
+        let bad = |detail: String| OriginError::BadSetting { setting: "endpoint", detail };
+        let with_scheme = if config.endpoint.contains("://") { config.endpoint.clone() } else { format!("https://{}", config.endpoint) };
+        let url = Url::parse(&with_scheme).map_err(|e| bad(format!("{:?} is not an address: {e}", config.endpoint)))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(bad(format!(
-                "{:?} is neither http nor https",
-                config.endpoint
-            )));
+            return Err(bad(format!("{:?} is neither http nor https", config.endpoint)));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(bad(
-                "it must hold no user or password; use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                    .to_owned(),
-            ));
+            return Err(bad("it must hold no user or password; use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned()));
         }
-        let host = url
-            .host_str()
-            .ok_or_else(|| bad(format!("{:?} names no host", config.endpoint)))?
-            .to_owned();
+        let host = url.host_str().ok_or_else(|| bad(format!("{:?} names no host", config.endpoint)))?.to_owned();
         if config.bucket.is_empty() || config.bucket.contains('/') {
-            return Err(OriginError::BadSetting {
-                setting: "bucket",
-                detail: format!("{:?} is not a bucket's name", config.bucket),
-            });
+            return Err(OriginError::BadSetting { setting: "bucket", detail: format!("{:?} is not a bucket's name", config.bucket) });
         }
         let base = url.path().trim_end_matches('/');
         let (host, path_prefix) = match config.addressing {
@@ -96,10 +73,7 @@ impl Origin {
         };
         let endpoint = url.as_str().trim_end_matches('/').to_owned();
         let connector = Connector::new(&url, host, &config)?;
-        let identity = OriginIdentity {
-            endpoint,
-            bucket: config.bucket.clone(),
-        };
+        let identity = OriginIdentity { endpoint, bucket: config.bucket.clone() };
         Ok(Arc::new(Self {
             connector,
             path_prefix,
@@ -109,9 +83,7 @@ impl Origin {
             counters: Live::default(),
             hedging: Hedging::default(),
             byte_rate: config.max_bytes_per_second.map(|r| Rate::new(r as f64)),
-            request_rate: config
-                .max_requests_per_second
-                .map(|r| Rate::new(f64::from(r))),
+            request_rate: config.max_requests_per_second.map(|r| Rate::new(f64::from(r))),
             identity,
             config,
         }))
@@ -142,35 +114,16 @@ impl Origin {
     /// # Errors
     /// `NotFound`, or whatever the endpoint or the network says.
     pub fn head(&self, key: &str, deadline: Instant) -> Result<ObjectHead, OriginError> {
-        let request = Request {
-            method: "HEAD",
-            key,
-            query: String::new(),
-            headers: Vec::new(),
-            what: self.name(key),
-            action: "read",
-        };
+        let request = Request { method: "HEAD", key, query: String::new(), headers: Vec::new(), what: self.name(key), action: "read" };
         let (head, _) = self.ask(&request, deadline)?;
-        let bad = |detail: &str| OriginError::Protocol {
-            object: request.what.clone(),
-            detail: detail.to_owned(),
-        };
-        let modified = head
-            .header("last-modified")
-            .and_then(|d| httpdate::parse_http_date(d).ok());
+        let bad = |detail: &str| OriginError::Protocol { object: request.what.clone(), detail: detail.to_owned() };
+        let modified = head.header("last-modified").and_then(|d| httpdate::parse_http_date(d).ok());
         let since = modified.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         Ok(ObjectHead {
-            size: head
-                .content_length()
-                .ok_or_else(|| bad("HEAD gave no Content-Length"))?,
-            etag: head
-                .header("etag")
-                .ok_or_else(|| bad("HEAD gave no ETag"))?
-                .to_owned(),
+            size: head.content_length().ok_or_else(|| bad("HEAD gave no Content-Length"))?,
+            etag: head.header("etag").ok_or_else(|| bad("HEAD gave no ETag"))?.to_owned(),
             version: head.header("x-amz-version-id").map(str::to_owned),
-            mtime_ns: since
-                .and_then(|d| i64::try_from(d.as_nanos()).ok())
-                .unwrap_or(0),
+            mtime_ns: since.and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0),
         })
     }
 
@@ -180,11 +133,7 @@ impl Origin {
     }
 
     /// A small request with a text answer, tried until it succeeds or `deadline` passes.
-    pub(crate) fn ask(
-        &self,
-        request: &Request<'_>,
-        deadline: Instant,
-    ) -> Result<(Head, Vec<u8>), OriginError> {
+    pub(crate) fn ask(&self, request: &Request<'_>, deadline: Instant) -> Result<(Head, Vec<u8>), OriginError> {
         let mut retry = Retry::new(deadline);
         loop {
             let mut asked = None;
@@ -195,16 +144,8 @@ impl Origin {
         }
     }
 
-    fn ask_once(
-        &self,
-        request: &Request<'_>,
-        deadline: Instant,
-        asked: &mut Option<Duration>,
-    ) -> Result<(Head, Vec<u8>), OriginError> {
-        let _permit = self
-            .limit
-            .acquire(deadline)
-            .ok_or_else(|| self.too_late(request))?;
+    fn ask_once(&self, request: &Request<'_>, deadline: Instant, asked: &mut Option<Duration>) -> Result<(Head, Vec<u8>), OriginError> {
+        let _permit = self.limit.acquire(deadline).ok_or_else(|| self.too_late(request))?;
         let (mut lease, head) = self.exchange(request, deadline)?;
         let connection = lease.connection();
         if head.status != 200 {
@@ -214,11 +155,7 @@ impl Origin {
             self.pool.put(lease);
             return Err(error);
         }
-        let body = if request.method == "HEAD" {
-            Ok(Vec::new())
-        } else {
-            connection.read_text(&head, TEXT_MAX)
-        };
+        let body = if request.method == "HEAD" { Ok(Vec::new()) } else { connection.read_text(&head, TEXT_MAX) };
         let body = body.map_err(|e| OriginError::broken(&e))?;
         self.limit.succeeded();
         self.pool.put(lease);
@@ -226,11 +163,7 @@ impl Origin {
     }
 
     /// Sends a request and reads the head of its answer. A connection that the server closed while it was idle costs a new one, not an attempt.
-    fn exchange(
-        &self,
-        request: &Request<'_>,
-        deadline: Instant,
-    ) -> Result<(Lease<'_>, Head), OriginError> {
+    fn exchange(&self, request: &Request<'_>, deadline: Instant) -> Result<(Lease<'_>, Head), OriginError> {
         loop {
             let mut lease = self.send(request, deadline)?;
             let connection = lease.connection();
@@ -243,11 +176,7 @@ impl Origin {
     }
 
     /// Sends a request over an idle connection, or a new one.
-    pub(crate) fn send(
-        &self,
-        request: &Request<'_>,
-        deadline: Instant,
-    ) -> Result<Lease<'_>, OriginError> {
+    pub(crate) fn send(&self, request: &Request<'_>, deadline: Instant) -> Result<Lease<'_>, OriginError> {
         let wire = self.compose(request)?;
         self.pace(self.request_rate.as_ref(), 1.0);
         Live::add(&self.counters.requests, 1);
@@ -261,9 +190,7 @@ impl Origin {
                 }
             };
             let connection = lease.connection();
-            let sent = connection
-                .set_patience(self.config.stall_timeout.min(left))
-                .and_then(|()| connection.send(&wire));
+            let sent = connection.set_patience(self.config.stall_timeout.min(left)).and_then(|()| connection.send(&wire));
             match sent {
                 Ok(()) => return Ok(lease),
                 Err(_) if connection.reused && !self.pool.stopped() => {}
@@ -273,19 +200,12 @@ impl Origin {
     }
 
     pub(crate) fn broken(&self, error: &std::io::Error) -> OriginError {
-        if self.pool.stopped() {
-            OriginError::Cancelled
-        } else {
-            OriginError::broken(error)
-        }
+        if self.pool.stopped() { OriginError::Cancelled } else { OriginError::broken(error) }
     }
 
     pub(crate) fn too_late(&self, request: &Request<'_>) -> OriginError {
         let last = "too many requests are under way, or the endpoint asks to slow down".to_owned();
-        OriginError::Deadline {
-            object: request.what.clone(),
-            last,
-        }
+        OriginError::Deadline { object: request.what.clone(), last }
     }
 
     pub(crate) fn note_refusal(&self, error: &OriginError) {
@@ -296,13 +216,7 @@ impl Origin {
     }
 
     /// Waits before the next attempt, or gives up.
-    pub(crate) fn wait(
-        &self,
-        retry: &mut Retry,
-        error: OriginError,
-        what: &str,
-        asked: Option<Duration>,
-    ) -> Result<(), OriginError> {
+    pub(crate) fn wait(&self, retry: &mut Retry, error: OriginError, what: &str, asked: Option<Duration>) -> Result<(), OriginError> {
         if self.pool.stopped() {
             return Err(OriginError::Cancelled);
         }

@@ -32,9 +32,7 @@ pub(crate) struct Lease<'a> {
 
 impl Lease<'_> {
     pub(crate) fn connection(&mut self) -> &mut Connection {
-        self.connection
-            .as_mut()
-            .unwrap_or_else(|| unreachable!("a lease holds its connection until it is put back"))
+        self.connection.as_mut().unwrap_or_else(|| unreachable!("a lease holds its connection until it is put back"))
     }
 }
 
@@ -58,11 +56,7 @@ impl Pool {
         }
     }
 
-    pub(crate) fn connect(
-        &self,
-        connector: &Connector,
-        timeout: Duration,
-    ) -> Result<Lease<'_>, OriginError> {
+    pub(crate) fn connect(&self, connector: &Connector, timeout: Duration) -> Result<Lease<'_>, OriginError> {
         let connection = connector.connect(timeout)?;
         self.lease(connection)
     }
@@ -75,20 +69,12 @@ impl Pool {
             self.running.lock().remove(&id);
             return Err(OriginError::Cancelled);
         }
-        Ok(Lease {
-            connection: Some(connection),
-            pool: self,
-            id,
-        })
+        Ok(Lease { connection: Some(connection), pool: self, id })
     }
 
     /// Takes a connection back for the next request, if it can carry one.
     pub(crate) fn put(&self, mut lease: Lease<'_>) {
-        if let Some(connection) = lease
-            .connection
-            .take()
-            .filter(|c| c.clean() && !self.stopped())
-        {
+        if let Some(connection) = lease.connection.take().filter(|c| c.clean() && !self.stopped()) {
             self.idle.lock().push((connection, Instant::now()));
         }
     }

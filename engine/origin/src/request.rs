@@ -32,19 +32,12 @@ impl Origin {
     pub(crate) fn compose(&self, request: &Request<'_>) -> Result<Vec<u8>, OriginError> {
         let host = self.connector.authority();
         let path = encode_path(&format!("{}{}", self.path_prefix, request.key));
-        let mut text = format!(
-            "{} {}{path}",
-            request.method,
-            self.connector.request_prefix()
-        );
+        let mut text = format!("{} {}{path}", request.method, self.connector.request_prefix());
         if !request.query.is_empty() {
             text.push('?');
             text.push_str(&request.query);
         }
-        text.push_str(&format!(
-            " HTTP/1.1\r\nHost: {host}\r\nUser-Agent: headrace/{}\r\n",
-            env!("CARGO_PKG_VERSION")
-        ));
+        text.push_str(&format!(" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: headrace/{}\r\n", env!("CARGO_PKG_VERSION")));
         // Never a compressed transfer: ranges count the bytes as they are stored.
         text.push_str("Accept-Encoding: identity\r\n");
         for (name, value) in &request.headers {
@@ -55,9 +48,7 @@ impl Origin {
         }
         if !self.config.anonymous {
             let credentials = self.credentials.read().clone();
-            let credentials = credentials.ok_or_else(|| OriginError::NoCredentials {
-                endpoint: self.connector.shown.clone(),
-            })?;
+            let credentials = credentials.ok_or_else(|| OriginError::NoCredentials { endpoint: self.connector.shown.clone() })?;
             let signable = Signable {
                 method: request.method,
                 host: &host,
@@ -75,20 +66,9 @@ impl Origin {
     }
 
     /// Reads the body of a refusal and says what it means.
-    pub(crate) fn refusal(
-        &self,
-        connection: &mut Connection,
-        head: &Head,
-        request: &Request<'_>,
-    ) -> OriginError {
-        let body = if request.method == "HEAD" {
-            Ok(Vec::new())
-        } else {
-            connection.read_text(head, ERROR_MAX)
-        };
-        let text = body
-            .map(|b| String::from_utf8_lossy(&b).into_owned())
-            .unwrap_or_default();
+    pub(crate) fn refusal(&self, connection: &mut Connection, head: &Head, request: &Request<'_>) -> OriginError {
+        let body = if request.method == "HEAD" { Ok(Vec::new()) } else { connection.read_text(head, ERROR_MAX) };
+        let text = body.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
         let error: ErrorBody = quick_xml::de::from_str(&text).unwrap_or_default();
         self.explain(head, &error, request)
     }
@@ -97,72 +77,32 @@ impl Origin {
         let endpoint = || self.connector.shown.clone();
         let object = || request.what.clone();
         match (head.status, error.code.as_str()) {
-            (_, "InvalidAccessKeyId") => OriginError::UnknownAccessKey {
-                endpoint: endpoint(),
-            },
-            (_, "SignatureDoesNotMatch") => OriginError::BadSignature {
-                endpoint: endpoint(),
-            },
-            (
-                _,
-                "ExpiredToken"
-                | "TokenRefreshRequired"
-                | "ExpiredTokenException"
-                | "RequestExpired",
-            ) => OriginError::ExpiredCredentials,
-            (_, "RequestTimeTooSkewed") => OriginError::ClockSkew {
-                skew_seconds: skew(head, error),
-            },
-            (_, "NoSuchBucket") => OriginError::NoSuchBucket {
-                bucket: self.config.bucket.clone(),
-                endpoint: endpoint(),
-            },
+            (_, "InvalidAccessKeyId") => OriginError::UnknownAccessKey { endpoint: endpoint() },
+            (_, "SignatureDoesNotMatch") => OriginError::BadSignature { endpoint: endpoint() },
+            (_, "ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException" | "RequestExpired") => OriginError::ExpiredCredentials,
+            (_, "RequestTimeTooSkewed") => OriginError::ClockSkew { skew_seconds: skew(head, error) },
+            (_, "NoSuchBucket") => OriginError::NoSuchBucket { bucket: self.config.bucket.clone(), endpoint: endpoint() },
             (_, "InvalidObjectState") => OriginError::Archived { object: object() },
-            (
-                _,
-                "AuthorizationHeaderMalformed"
-                | "PermanentRedirect"
-                | "IllegalLocationConstraintException",
-            )
-            | (301 | 307, _) => self.wrong_region(head, error),
+            (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException") | (301 | 307, _) => {
+                self.wrong_region(head, error)
+            }
             (412, _) => OriginError::Replaced { object: object() },
             (404, _) => OriginError::NotFound { object: object() },
-            (503, _) | (429, _) | (_, "SlowDown") => OriginError::Throttled {
-                endpoint: endpoint(),
-                detail: format!("{} {}", head.status, error.code),
-            },
-            (401 | 403, code) => {
-                let detail = if code.is_empty() {
-                    format!("status {}", head.status)
-                } else {
-                    code.to_owned()
-                };
-                OriginError::AccessDenied {
-                    object: object(),
-                    action: request.action,
-                    detail,
-                }
+            (503, _) | (429, _) | (_, "SlowDown") => {
+                OriginError::Throttled { endpoint: endpoint(), detail: format!("{} {}", head.status, error.code) }
             }
-            (status, code) => OriginError::Server {
-                object: object(),
-                status,
-                code: code.to_owned(),
-                detail: error.message.clone(),
-            },
+            (401 | 403, code) => {
+                let detail = if code.is_empty() { format!("status {}", head.status) } else { code.to_owned() };
+                OriginError::AccessDenied { object: object(), action: request.action, detail }
+            }
+            (status, code) => OriginError::Server { object: object(), status, code: code.to_owned(), detail: error.message.clone() },
         }
     }
 
     fn wrong_region(&self, head: &Head, error: &ErrorBody) -> OriginError {
-        let told = head
-            .header("x-amz-bucket-region")
-            .map(str::to_owned)
-            .or_else(|| error.region.clone());
+        let told = head.header("x-amz-bucket-region").map(str::to_owned).or_else(|| error.region.clone());
         let expected = told.unwrap_or_else(|| "another region".to_owned());
-        OriginError::WrongRegion {
-            bucket: self.config.bucket.clone(),
-            expected,
-            used: self.config.region.clone(),
-        }
+        OriginError::WrongRegion { bucket: self.config.bucket.clone(), expected, used: self.config.region.clone() }
     }
 }
 
@@ -178,17 +118,12 @@ fn skew(head: &Head, error: &ErrorBody) -> i64 {
         .as_deref()
         .and_then(|t| t.parse::<Timestamp>().ok())
         .map(|t| t.as_second())
-        .or_else(|| {
-            head.header("date")
-                .and_then(|d| httpdate::parse_http_date(d).ok())
-                .map(unix_seconds)
-        });
+        .or_else(|| head.header("date").and_then(|d| httpdate::parse_http_date(d).ok()).map(unix_seconds));
     server.map_or(0, |s| unix_seconds(SystemTime::now()) - s)
 }
 
 fn unix_seconds(time: SystemTime) -> i64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn push_header(text: &mut String, name: &str, value: &str) {

@@ -22,12 +22,7 @@ pub(crate) struct Retry {
 
 impl Retry {
     pub(crate) fn new(until: Instant) -> Self {
-        Self {
-            until,
-            attempts: 0,
-            wrong: 0,
-            expired: 0,
-        }
+        Self { until, attempts: 0, wrong: 0, expired: 0 }
     }
 
     /// Progress was made: the next failure starts from the shortest wait.
@@ -36,12 +31,7 @@ impl Retry {
     }
 
     /// How long to wait before the next attempt, or the error to give up with.
-    pub(crate) fn after(
-        &mut self,
-        error: OriginError,
-        object: &str,
-        asked: Option<Duration>,
-    ) -> Result<Duration, OriginError> {
+    pub(crate) fn after(&mut self, error: OriginError, object: &str, asked: Option<Duration>) -> Result<Duration, OriginError> {
         if error.permanent() {
             return Err(error);
         }
@@ -56,14 +46,9 @@ impl Retry {
         let ceiling = BASE.saturating_mul(1 << self.attempts.min(10)).min(CAP);
         self.attempts += 1;
         let jittered = ceiling.mul_f64(fastrand::f64());
-        let wait = asked
-            .map_or(jittered, |a| a.min(CAP).max(jittered))
-            .max(SHORT_WAIT);
+        let wait = asked.map_or(jittered, |a| a.min(CAP).max(jittered)).max(SHORT_WAIT);
         if Instant::now() + wait >= self.until {
-            return Err(OriginError::Deadline {
-                object: object.to_owned(),
-                last: error.to_string(),
-            });
+            return Err(OriginError::Deadline { object: object.to_owned(), last: error.to_string() });
         }
         Ok(wait)
     }

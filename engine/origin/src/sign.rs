@@ -11,11 +11,7 @@ use std::fmt::Write;
 
 /// SHA-256 of an empty body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
 pub(crate) fn encode_path(path: &str) -> String {
@@ -25,16 +21,9 @@ pub(crate) fn encode_path(path: &str) -> String {
 /// A canonical query string: sorted by name, everything encoded.
 pub(crate) fn encode_query(pairs: &[(&str, &str)]) -> String {
     let encode = |text: &str| utf8_percent_encode(text, UNRESERVED).to_string();
-    let mut encoded: Vec<_> = pairs
-        .iter()
-        .map(|(name, value)| (encode(name), encode(value)))
-        .collect();
+    let mut encoded: Vec<_> = pairs.iter().map(|(name, value)| (encode(name), encode(value))).collect();
     encoded.sort();
-    encoded
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect::<Vec<_>>()
-        .join("&")
+    encoded.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
 
 /// What is signed.
@@ -51,46 +40,26 @@ pub(crate) struct Signable<'a> {
 }
 
 /// The headers that carry the signature, ready to be sent.
-pub(crate) fn sign(
-    request: &Signable<'_>,
-    credentials: &Credentials,
-    now: Timestamp,
-) -> Vec<(&'static str, String)> {
-    let stamp = now
-        .to_zoned(TimeZone::UTC)
-        .strftime("%Y%m%dT%H%M%SZ")
-        .to_string();
+pub(crate) fn sign(request: &Signable<'_>, credentials: &Credentials, now: Timestamp) -> Vec<(&'static str, String)> {
+    let stamp = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
     let day = &stamp[..8];
-    let mut headers = vec![
-        ("host", request.host.to_owned()),
-        ("x-amz-content-sha256", EMPTY_SHA256.to_owned()),
-        ("x-amz-date", stamp.clone()),
-    ];
+    let mut headers =
+        vec![("host", request.host.to_owned()), ("x-amz-content-sha256", EMPTY_SHA256.to_owned()), ("x-amz-date", stamp.clone())];
     if let Some(token) = &credentials.session_token {
         headers.push(("x-amz-security-token", token.clone()));
     }
     let mut canonical: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
     canonical.extend(request.headers.iter().map(|(n, v)| (*n, v.as_str())));
     canonical.sort_unstable();
-    let names = canonical
-        .iter()
-        .map(|(n, _)| *n)
-        .collect::<Vec<_>>()
-        .join(";");
+    let names = canonical.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(";");
     let mut text = format!("{}\n{}\n{}\n", request.method, request.path, request.query);
     for (name, value) in &canonical {
         text.push_str(&format!("{name}:{}\n", value.trim()));
     }
     text.push_str(&format!("\n{names}\n{EMPTY_SHA256}"));
     let scope = format!("{day}/{}/s3/aws4_request", request.region);
-    let to_sign = format!(
-        "AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}",
-        hex(&Sha256::digest(text.as_bytes()))
-    );
-    let mut key = mac(
-        format!("AWS4{}", credentials.secret_key).as_bytes(),
-        day.as_bytes(),
-    );
+    let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex(&Sha256::digest(text.as_bytes())));
+    let mut key = mac(format!("AWS4{}", credentials.secret_key).as_bytes(), day.as_bytes());
     for part in [request.region, "s3", "aws4_request"] {
         key = mac(&key, part.as_bytes());
     }
@@ -98,30 +67,24 @@ pub(crate) fn sign(
     headers.retain(|(name, _)| *name != "host");
     headers.push((
         "authorization",
-        format!(
-            "AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={names},Signature={signature}",
-            credentials.access_key
-        ),
+        format!("AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={names},Signature={signature}", credentials.access_key),
     ));
     headers
 }
 
 fn mac(key: &[u8], message: &[u8]) -> Vec<u8> {
     // HMAC takes keys of any length; this can't fail.
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key)
-        .unwrap_or_else(|_| unreachable!("HMAC takes any key"));
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes any key"));
     mac.update(message);
     mac.finalize().into_bytes().to_vec()
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String can't fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -146,17 +109,8 @@ mod tests {
         };
         let now: Timestamp = "2013-05-24T00:00:00Z".parse().unwrap();
         let headers = sign(&request, &credentials, now);
-        let authorization = &headers
-            .iter()
-            .find(|(n, _)| *n == "authorization")
-            .unwrap()
-            .1;
-        assert!(
-            authorization.ends_with(
-                "Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
-            ),
-            "{authorization}"
-        );
+        let authorization = &headers.iter().find(|(n, _)| *n == "authorization").unwrap().1;
+        assert!(authorization.ends_with("Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"), "{authorization}");
     }
 
     /// The GET Bucket (List Objects) example of the AWS documentation.

@@ -56,16 +56,11 @@ pub(crate) struct Versioning {
 }
 
 pub(crate) fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a str) -> Result<T, OriginError> {
-    quick_xml::de::from_str(text).map_err(|e| OriginError::Protocol {
-        object: what.to_owned(),
-        detail: format!("the XML can't be read: {e}"),
-    })
+    quick_xml::de::from_str(text)
+        .map_err(|e| OriginError::Protocol { object: what.to_owned(), detail: format!("the XML can't be read: {e}") })
 }
 
 /// Nanoseconds since 1970 of an ISO 8601 time; 0 when it can't be read.
 pub(crate) fn time_ns(text: &str) -> i64 {
-    text.parse::<Timestamp>()
-        .ok()
-        .and_then(|t| i64::try_from(t.as_nanosecond()).ok())
-        .unwrap_or(0)
+    text.parse::<Timestamp>().ok().and_then(|t| i64::try_from(t.as_nanosecond()).ok()).unwrap_or(0)
 }

@@ -44,17 +44,9 @@ impl Engine {
     ) -> PyResult<Self> {
         logging::start(log_file.map(Into::into));
         let locks = lock_fds.into_iter().map(duplicate).collect::<PyResult<Vec<_>>>()?;
-        let directories = cache_directories
-            .into_iter()
-            .map(|(path, limit_bytes)| CacheDirectory { path: path.into(), limit_bytes })
-            .collect();
-        let config = CacheConfig {
-            directories,
-            reserve_bytes,
-            max_age: max_age_seconds.map(Duration::from_secs_f64),
-            boot_id,
-            locks,
-        };
+        let directories =
+            cache_directories.into_iter().map(|(path, limit_bytes)| CacheDirectory { path: path.into(), limit_bytes }).collect();
+        let config = CacheConfig { directories, reserve_bytes, max_age: max_age_seconds.map(Duration::from_secs_f64), boot_id, locks };
         let fetch = FetchConfig { memory_bytes, workers, deadline: Duration::from_secs_f64(deadline_seconds), ..FetchConfig::default() };
         py.detach(|| {
             let cache = Cache::open(config).map_err(from_cache)?;
@@ -98,7 +90,5 @@ pub(crate) fn duplicate(fd: RawFd) -> PyResult<OwnedFd> {
     }
     // SAFETY: only borrowed for the duplication; a descriptor that is not open gives an error.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    borrowed
-        .try_clone_to_owned()
-        .map_err(|e| engine_error("bad-descriptor", format!("descriptor {fd}: {e}"), libc::EBADF))
+    borrowed.try_clone_to_owned().map_err(|e| engine_error("bad-descriptor", format!("descriptor {fd}: {e}"), libc::EBADF))
 }

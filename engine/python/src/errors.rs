@@ -21,10 +21,7 @@ pub(crate) fn engine_error(code: &str, message: String, errno: i32) -> PyErr {
     Python::attach(|py| {
         let error = EngineError::new_err((code.to_owned(), message.clone()));
         let value = error.value(py);
-        let set = value
-            .setattr("code", code)
-            .and_then(|()| value.setattr("message", message))
-            .and_then(|()| value.setattr("errno", errno));
+        let set = value.setattr("code", code).and_then(|()| value.setattr("message", message)).and_then(|()| value.setattr("errno", errno));
         set.map_or_else(|failure| failure, |()| error)
     })
 }

@@ -38,11 +38,15 @@ impl Engine {
         let addressing = match addressing {
             "path" => Addressing::Path,
             "virtual" => Addressing::Virtual,
-            other => return Err(engine_error("bad-setting", format!("addressing: {other:?} is neither \"path\" nor \"virtual\""), libc::EINVAL)),
+            other => {
+                return Err(engine_error("bad-setting", format!("addressing: {other:?} is neither \"path\" nor \"virtual\""), libc::EINVAL));
+            }
         };
         let mut addresses = Vec::new();
         for text in source_addresses {
-            let address = text.parse().map_err(|_| engine_error("bad-setting", format!("source address: {text:?} is not an IP address"), libc::EINVAL))?;
+            let address = text
+                .parse()
+                .map_err(|_| engine_error("bad-setting", format!("source address: {text:?} is not an IP address"), libc::EINVAL))?;
             addresses.push(address);
         }
         let config = OriginConfig {
@@ -103,7 +107,16 @@ impl Engine {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of a pinned range")]
-    fn get<'py>(&self, py: Python<'py>, origin_id: &str, key: String, etag: String, size: u64, offset: u64, length: usize) -> PyResult<Bound<'py, PyBytes>> {
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        origin_id: &str,
+        key: String,
+        etag: String,
+        size: u64,
+        offset: u64,
+        length: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let (origin, _) = self.origin(origin_id)?;
         let pinned = Pinned { key, etag, version: None, size };
         let mut sink = Flat { bytes: vec![0; length], filled: 0 };
@@ -128,4 +141,3 @@ impl BodySink for Flat {
         Ok(())
     }
 }
-

@@ -47,7 +47,15 @@ impl ListSink for Pages<'_> {
 #[pymethods]
 impl Engine {
     /// Lists `prefix` into the snapshot file `target`; `progress(files, bytes)` answering false cancels.
-    fn list<'py>(&self, py: Python<'py>, origin_id: &str, prefix: &str, target: &str, workers: usize, progress: Py<PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    fn list<'py>(
+        &self,
+        py: Python<'py>,
+        origin_id: &str,
+        prefix: &str,
+        target: &str,
+        workers: usize,
+        progress: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let (origin, volume) = self.origin(origin_id)?;
         let created_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
         let header = SnapshotHeader {
@@ -79,7 +87,9 @@ impl Engine {
             match (pages.failure.into_inner(), listed) {
                 (Some(error), _) => Err(from_snapshot(error)),
                 (None, Ok(Ok(summary))) => Ok(summary),
-                (None, Ok(Err(OriginError::Cancelled))) => Err(engine_error("cancelled", "the listing was cancelled".to_owned(), libc::EINTR)),
+                (None, Ok(Err(OriginError::Cancelled))) => {
+                    Err(engine_error("cancelled", "the listing was cancelled".to_owned(), libc::EINTR))
+                }
                 (None, Ok(Err(error))) => Err(from_origin(error)),
                 (None, Err(_)) => Err(engine_error("internal", "the listing thread panicked; see the log".to_owned(), libc::EIO)),
             }
@@ -183,7 +193,8 @@ pub(crate) fn open(path: &str) -> PyResult<Arc<Snapshot>> {
 }
 
 fn describe<'py>(py: Python<'py>, snapshot: &Snapshot, id: EntryId) -> PyResult<Bound<'py, PyDict>> {
-    let entry = snapshot.entry(id).ok_or_else(|| engine_error("snapshot-corrupt", "an entry lies outside the snapshot".to_owned(), libc::EIO))?;
+    let entry =
+        snapshot.entry(id).ok_or_else(|| engine_error("snapshot-corrupt", "an entry lies outside the snapshot".to_owned(), libc::EIO))?;
     let answer = PyDict::new(py);
     answer.set_item("name", String::from_utf8_lossy(entry.name))?;
     answer.set_item("kind", if entry.kind == EntryKind::File { "file" } else { "dir" })?;

@@ -13,7 +13,14 @@ use std::sync::Arc;
 #[pymethods]
 impl Engine {
     /// Pulls the selection into the cache; `progress(dict)` answering false stops.
-    fn warm<'py>(&self, py: Python<'py>, origin_id: &str, snapshot: &str, paths: Vec<String>, progress: Py<PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    fn warm<'py>(
+        &self,
+        py: Python<'py>,
+        origin_id: &str,
+        snapshot: &str,
+        paths: Vec<String>,
+        progress: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let (_, volume) = self.origin(origin_id)?;
         let snapshot = snapshots::open(snapshot)?;
         let (progress_end, failures) = py.detach(|| {

@@ -6,10 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headrace_cache::{
-    BLOCK, CHUNK, Cache, CacheConfig, CacheDirectory, CacheError, CacheFile, Kept, ObjectId,
-    ObjectIdentity,
-};
+use headrace_cache::{BLOCK, CHUNK, Cache, CacheConfig, CacheDirectory, CacheError, CacheFile, Kept, ObjectId, ObjectIdentity};
 
 pub const BOOT: &str = "11111111-1111-1111-1111-111111111111";
 pub const OTHER_BOOT: &str = "22222222-2222-2222-2222-222222222222";
@@ -17,10 +14,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn config(path: &Path, limit_bytes: u64, boot: &str) -> CacheConfig {
     CacheConfig {
-        directories: vec![CacheDirectory {
-            path: path.into(),
-            limit_bytes,
-        }],
+        directories: vec![CacheDirectory { path: path.into(), limit_bytes }],
         reserve_bytes: 0,
         max_age: None,
         boot_id: boot.into(),
@@ -40,22 +34,14 @@ pub fn open(path: &Path, limit_bytes: u64, boot: &str) -> Arc<Cache> {
 }
 
 pub fn object(key: &str, size: u64) -> ObjectIdentity {
-    ObjectIdentity {
-        endpoint: "http://origin".into(),
-        bucket: "models".into(),
-        key: key.into(),
-        pin: "\"etag\"".into(),
-        size,
-    }
+    ObjectIdentity { endpoint: "http://origin".into(), bucket: "models".into(), key: key.into(), pin: "\"etag\"".into(), size }
 }
 
 /// The object's bytes in a range: never zero, different in every object and at every place.
 pub fn bytes(id: &ObjectId, range: Range<u64>) -> Vec<u8> {
     let seed = u64::from_le_bytes(id.0[..8].try_into().unwrap());
     let byte = |at: u64| {
-        let word = (at / 8)
-            .wrapping_add(seed)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let word = (at / 8).wrapping_add(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (word >> (at % 8 * 8)) as u8 | 1
     };
     range.map(byte).collect()
@@ -81,10 +67,7 @@ pub fn check(file: &CacheFile) -> u64 {
         let mut buffer = vec![0; (end - start) as usize];
         if file.read_at(start, &mut buffer).unwrap().is_some() {
             present += 1;
-            assert!(
-                buffer == bytes(&file.id(), start..end),
-                "wrong bytes at {start}"
-            );
+            assert!(buffer == bytes(&file.id(), start..end), "wrong bytes at {start}");
         }
     }
     present
@@ -107,9 +90,7 @@ pub fn allocated(path: &Path) -> u64 {
 
 pub fn data_path(root: &Path, id: &ObjectId) -> std::path::PathBuf {
     let hex = id.to_string();
-    root.join("objects")
-        .join(&hex[..2])
-        .join(format!("{hex}.data"))
+    root.join("objects").join(&hex[..2]).join(format!("{hex}.data"))
 }
 
 pub fn meta_path(root: &Path, id: &ObjectId) -> std::path::PathBuf {

