@@ -1,0 +1,102 @@
+"""Errors as people see them: what failed, why, and what to do.
+
+HeadraceError
+├── UsageError          a setting or an argument is wrong
+├── OriginFailure       the bucket can't be read (network, name)
+│   └── CredentialFailure
+├── CacheFailure        the cache directory can't be used
+├── MountFailure        FUSE or the mount point refused
+│   └── BusyFailure
+├── NodeFailure         the node can't be reached or broke off
+└── NotFound            no such mount, snapshot or path
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the `headrace` command."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    DENIED = 4
+    UNREACHABLE = 5
+    BUSY = 6
+    CACHE = 7
+    INTERRUPTED = 130
+
+
+class HeadraceError(Exception):
+    """A failure with a stable code; the message names field, cause and remedy."""
+
+    exit_code = Exit.FAILED
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class UsageError(HeadraceError):
+    exit_code = Exit.USAGE
+
+
+class OriginFailure(HeadraceError):
+    exit_code = Exit.UNREACHABLE
+
+
+class CredentialFailure(OriginFailure):
+    exit_code = Exit.DENIED
+
+
+class CacheFailure(HeadraceError):
+    exit_code = Exit.CACHE
+
+
+class MountFailure(HeadraceError):
+    exit_code = Exit.FAILED
+
+
+class BusyFailure(MountFailure):
+    exit_code = Exit.BUSY
+
+
+class NodeFailure(HeadraceError):
+    exit_code = Exit.FAILED
+
+
+class NotFound(HeadraceError):
+    exit_code = Exit.NOT_FOUND
+
+
+_BY_CODE: dict[str, type[HeadraceError]] = {
+    "bad-setting": UsageError,
+    "bad-credentials": CredentialFailure,
+    "expired-credentials": CredentialFailure,
+    "access-denied": CredentialFailure,
+    "no-such-bucket": OriginFailure,
+    "wrong-region": OriginFailure,
+    "unreachable": OriginFailure,
+    "tls": OriginFailure,
+    "clock-skew": OriginFailure,
+    "deadline": OriginFailure,
+    "empty-prefix": NotFound,
+    "unknown": NotFound,
+    "unknown-snapshot": NotFound,
+    "not-mounted": NotFound,
+    "busy": BusyFailure,
+    "fuse-unavailable": MountFailure,
+    "mount-failed": MountFailure,
+    "node-unreachable": NodeFailure,
+}
+
+
+def from_code(code: str, message: str) -> HeadraceError:
+    """The error class for a code that came over the wire or out of the engine."""
+    if code.startswith("cache-"):
+        return CacheFailure(code, message)
+    return _BY_CODE.get(code, HeadraceError)(code, message)

@@ -1,0 +1,119 @@
+"""The commands' side: connects to the node, and starts keeper and node when none runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import NodeFailure, from_code
+from headrace.node.protocol import PROTOCOL, Lines
+from headrace.settings import Settings
+
+_START_SECONDS = 20.0
+_TRY_SECONDS = 0.02
+# What keeper and node need of the environment; nothing secret is among it.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+
+
+class Client:
+    """A connection to the node."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._next = 0
+        hello = lines.receive()
+        if hello is None:
+            raise NodeFailure("node-unreachable", "the node closed the connection; see `headrace logs`")
+        low, high = hello.get("protocol", [0, 0])
+        if not low <= PROTOCOL <= high:
+            raise NodeFailure("node-unreachable", f"the node runs headrace {hello.get('headrace')}, which speaks another protocol; restart it")
+
+    def call(self, method: str, progress: Callable[[dict[str, Any]], None] | None = None, **params: Any) -> Any:
+        """Asks and waits. Raises the error that the node answers with."""
+        self._next += 1
+        self._lines.send({"id": self._next, "method": method, "params": params})
+        for message in self._lines:
+            if message.get("id") != self._next:
+                continue
+            if "progress" in message:
+                if progress:
+                    progress(message["progress"])
+            elif "error" in message:
+                raise from_code(message["error"]["code"], message["error"]["message"])
+            else:
+                return message.get("result")
+        raise NodeFailure("node-unreachable", "the node broke off (it may have been restarted); try again, or see `headrace logs`")
+
+    def close(self) -> None:
+        self._lines.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(settings: Settings) -> Client | None:
+    """A connection to a running node; None when none runs."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(settings.socket)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise NodeFailure("node-unreachable", f"node: {settings.socket}: {error}; only its own user and root may connect") from error
+    return Client(Lines(connection))
+
+
+def connect_or_start(settings: Settings) -> Client:
+    """A connection to the node, started if need be."""
+    client = connect(settings)
+    if client is not None:
+        return client
+    process = start_keeper(settings)
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until:
+        client = connect(settings)
+        if client is not None:
+            return client
+        if process.poll() not in (None, 0):
+            break
+        time.sleep(_TRY_SECONDS)
+    raise NodeFailure("node-unreachable", f"node: it did not start; see {settings.log_file}")
+
+
+def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
+    """Starts a keeper in a session of its own; its log is the node's."""
+    runtime = settings.runtime
+    try:
+        runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NodeFailure("node-unreachable", f"runtime directory: {runtime}: {error}; set HEADRACE_NODE to a path you may write") from error
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    environment |= {
+        "HEADRACE_CACHE_DIR": ":".join(f"{path}={size}" for path, size in settings.cache_directories),
+        "HEADRACE_CACHE_RESERVE": str(settings.cache_reserve),
+        "HEADRACE_CACHE_MAX_AGE": str(settings.cache_max_age or 0),
+        "HEADRACE_MEMORY": str(settings.memory),
+        "HEADRACE_NODE": settings.socket,
+        "HEADRACE_DEADLINE": str(settings.deadline),
+        "HEADRACE_CONNECTIONS": str(settings.connections),
+        "HEADRACE_IDLE": str(settings.idle),
+    }
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "headrace.node.keeper", "start", settings.socket],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=Path("/"), start_new_session=True,
+        )  # fmt: skip
+    finally:
+        os.close(log)

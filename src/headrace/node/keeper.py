@@ -1,0 +1,224 @@
+"""The keeper: holds what a successor of the node needs, and starts it.
+
+It holds, by mount, the `/dev/fuse` descriptor, the ledger's memory file, the configuration and, in memory only, the
+credentials that a command's environment brought; and the listening sockets, so that commands arriving
+while the node is down wait in the backlog. It is small, runs on the standard library, and knows nothing of S3 or FUSE.
+
+The node tells it of every change and waits for the acknowledgement before the change becomes visible. A node is dead
+when its process has ended, or is a zombie: one thread may be stuck in a notification until a successor
+answers the request it waits for, so nobody waits for the dead to be reaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from headrace.node import parcel
+
+_POLL_SECONDS = 0.2
+_BACKLOG = 128
+# A node that dies again and again is started ever more slowly, but never given up: mounts wait for it.
+_PAUSES = (0.0, 0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+_CALM_SECONDS = 60.0
+
+
+class Kept:
+    """Everything that must outlive a node."""
+
+    def __init__(self) -> None:
+        self.listeners: list[int] = []
+        self.guard: list[int] = []
+        self.locks: list[int] = []
+        self.mounts: dict[str, dict[str, Any]] = {}
+        self.fds: dict[str, list[int]] = {}
+
+    def apply(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Takes one change over; what it replaces is closed."""
+        operation = message["op"]
+        if operation == "mount":
+            self._close(self.fds.pop(message["id"], []))
+            self.mounts[message["id"]] = message["mount"]
+            self.fds[message["id"]] = fds
+        elif operation == "update":
+            self.mounts[message["id"]].update(message["mount"])
+        elif operation == "forget":
+            self.mounts.pop(message["id"], None)
+            self._close(self.fds.pop(message["id"], []))
+        elif operation in ("locks", "listeners", "guard"):
+            self._close(getattr(self, operation))
+            setattr(self, operation, fds)
+        else:
+            raise ValueError(f"the keeper knows no {operation!r}")
+
+    def parcels(self) -> list[tuple[dict[str, Any], list[int]]]:
+        """Everything, as the messages that would build it up."""
+        parts: list[tuple[dict[str, Any], list[int]]] = [
+            ({"op": "guard"}, self.guard),
+            ({"op": "listeners"}, self.listeners),
+            ({"op": "locks"}, self.locks),
+        ]
+        parts += [({"op": "mount", "id": i, "mount": m}, self.fds[i]) for i, m in self.mounts.items()]
+        return parts
+
+    @staticmethod
+    def _close(fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+
+
+def send_all(channel: socket.socket, kept: Kept) -> None:
+    for message, fds in kept.parcels():
+        parcel.send(channel, message, fds)
+    parcel.send(channel, {"op": "end", "keeper": os.getpid()})
+
+
+def receive_all(channel: socket.socket) -> Kept:
+    kept = Kept()
+    while True:
+        received = parcel.receive(channel)
+        if received is None:
+            raise ConnectionError("the state to take over broke off")
+        message, fds = received
+        if message["op"] == "end":
+            return kept
+        kept.apply(message, fds)
+
+
+def begin(path: str) -> Kept | None:
+    """The state of a fresh keeper: guard and sockets. None when another keeper has them."""
+    runtime = Path(path).parent
+    runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = runtime.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise SystemExit(f"runtime directory: {runtime} must belong to this user and be closed to others (chmod 700)")
+    guard = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    kept = Kept()
+    kept.guard = [guard]
+    for name in (path, path.removesuffix(".sock") + ".data.sock"):
+        Path(name).unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(name)
+        os.chmod(name, 0o600)
+        listener.listen(_BACKLOG)
+        kept.listeners.append(listener.detach())
+    return kept
+
+
+class Keeper:
+    """One node at a time, and what it needs."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+        self.channel: socket.socket | None = None
+        self.node = 0
+        self.pidfd = -1
+        self.deaths = 0
+        self.started = 0.0
+
+    def adopt(self, channel: socket.socket, node: int) -> None:
+        """Goes on beside a node that is already there."""
+        self.channel, self.node, self.pidfd, self.started = channel, node, os.pidfd_open(node), time.monotonic()
+
+    def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "headrace.node", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self.adopt(ours, process.pid)
+        send_all(ours, self.kept)
+
+    def run(self) -> None:
+        """Until the node says that nothing needs it any more."""
+        while True:
+            if self.channel is None:
+                time.sleep(_PAUSES[min(self.deaths, len(_PAUSES) - 1)])
+                self._start_or_count()
+                continue
+            ready, _, _ = select.select([self.channel, self.pidfd], [], [], _POLL_SECONDS)
+            if self.channel in ready and not self._serve(self.channel):
+                return
+            if self.channel is not None and (self.pidfd in ready or self._is_zombie()):
+                self._bury()
+
+    def _start_or_count(self) -> None:
+        try:
+            self.start()
+        except OSError as error:
+            print(f"keeper: starting a node: {error}", file=sys.stderr, flush=True)
+            self._bury()
+
+    def _serve(self, channel: socket.socket) -> bool:
+        """One message; False when the node is done for good."""
+        try:
+            received = parcel.receive(channel)
+            if received is None:
+                self._bury()
+                return True
+            message, fds = received
+            if message["op"] == "done":
+                parcel.send(channel, {"ok": True})
+                return False
+            self.kept.apply(message, fds)
+            parcel.send(channel, {"ok": True})
+        except OSError:
+            self._bury()
+        return True
+
+    def _is_zombie(self) -> bool:
+        try:
+            status = Path(f"/proc/{self.node}/stat").read_text()
+        except OSError:
+            return True
+        return status.rpartition(")")[2].split()[0] in "ZX"
+
+    def _bury(self) -> None:
+        if self.node:
+            # It may be alive and only have dropped the channel: two nodes on one mount must not be.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.node, signal.SIGKILL)
+        if self.channel is not None:
+            self.channel.close()
+            os.close(self.pidfd)
+        calm = time.monotonic() - self.started > _CALM_SECONDS
+        self.deaths = 0 if calm else self.deaths + 1
+        self.channel, self.node, self.pidfd = None, 0, -1
+        print("keeper: the node has died; starting another", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    # Nodes are not waited for; the kernel reaps them.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if arguments[0] == "adopt":
+        channel = socket.socket(fileno=int(arguments[1]))
+        keeper = Keeper(receive_all(channel))
+        keeper.adopt(channel, int(arguments[2]))
+        parcel.send(channel, {"ok": True, "keeper": os.getpid()})
+    else:
+        kept = begin(arguments[1])
+        if kept is None:
+            return
+        keeper = Keeper(kept)
+    keeper.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

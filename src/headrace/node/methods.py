@@ -1,0 +1,349 @@
+"""What commands can ask the node for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace._engine import Engine, EngineError, __version__
+from headrace.errors import BusyFailure, HeadraceError, MountFailure, NotFound, from_code
+from headrace.node import resolver
+from headrace.node.volumes import VolumeStore, parse_uri
+
+if TYPE_CHECKING:
+    from headrace.node.service import Node, Progress
+
+Params = dict[str, Any]
+_LIST_WORKERS = 8
+_SHOWN = 20
+
+
+def _find(node: Node, directory: str) -> tuple[str, dict[str, Any]]:
+    """The mount at a directory, or the one that holds a path."""
+    wanted = os.path.abspath(directory)
+    best = max(
+        ((i, m) for i, m in node.kept.mounts.items() if wanted == m["directory"] or wanted.startswith(m["directory"] + "/")),
+        key=lambda pair: len(pair[1]["directory"]),
+        default=None,
+    )
+    if best is None:
+        known = ", ".join(m["directory"] for m in node.kept.mounts.values()) or "none"
+        raise NotFound("not-mounted", f"directory: {wanted} is not mounted by this node (mounted: {known}); see `headrace status`")
+    return best
+
+
+def _inside(mount: dict[str, Any], paths: list[str]) -> list[str]:
+    """Absolute paths as paths within the snapshot."""
+    found = []
+    for path in paths:
+        relative = os.path.relpath(path, mount["directory"])
+        if relative.startswith(".."):
+            raise NotFound("unknown", f"path: {path} is not in {mount['directory']}")
+        found.append("" if relative == "." else relative)
+    return [] if "" in found else found
+
+
+def _store(node: Node, mount: dict[str, Any]) -> VolumeStore:
+    return VolumeStore(node.settings.snapshots, mount["origin"]["endpoint"], mount["bucket"], mount["prefix"])
+
+
+def _list(node: Node, origin_id: str, mount: dict[str, Any], progress: Progress) -> tuple[str, dict[str, Any]]:
+    """Lists the origin; gives the current version's id and what changed. Publishes only what differs."""
+    store = _store(node, mount)
+    candidate = store.candidate()
+    try:
+        report = node.engine.list(
+            origin_id, mount["prefix"], str(candidate), _LIST_WORKERS,
+            lambda files, size: progress({"phase": "list", "files": files, "bytes": size}),
+        )  # fmt: skip
+        if report["files"] == 0:
+            raise _empty(node, origin_id, mount)
+        current = store.current()
+        change = {"new": report["files"], "changed": 0, "gone": 0, "new_paths": [], "changed_paths": [], "gone_paths": []}
+        if current is not None:
+            change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
+        if current is not None and not (change["new"] or change["changed"] or change["gone"]):
+            return current, {**report, **change, "published": False}
+        return store.publish(candidate, report), {**report, **change, "published": True}
+    finally:
+        candidate.unlink(missing_ok=True)
+
+
+def _empty(node: Node, origin_id: str, mount: dict[str, Any]) -> HeadraceError:
+    source = f"s3://{mount['bucket']}/{mount['prefix']}"
+    key = mount["prefix"].rstrip("/")
+    with contextlib.suppress(EngineError):
+        if key and node.engine.head(origin_id, key):
+            parent = source.rstrip("/").rpartition("/")[0]
+            return from_code("empty-prefix", f"prefix: {source.rstrip('/')} is an object, not a directory; mount the directory it is in: {parent}")
+    return from_code("empty-prefix", f"prefix: there is nothing under {source}; check the bucket and the spelling")
+
+
+def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
+    """Lists, publishes, mounts; leaves nothing behind when it fails."""
+    bucket, prefix = parse_uri(params["source"])
+    directory = str(params["directory"])
+    with node.commands:
+        if any(m["directory"] == directory for m in node.kept.mounts.values()):
+            raise MountFailure("mount-failed", f"directory: {directory} is already mounted; unmount it first (`headrace umount {directory}`)")
+        options = dict(params.get("origin") or {})
+        environment = dict(params["environment"])
+        origin = resolver.resolve(environment, options)
+        mount_id = secrets.token_hex(6)
+        entry: dict[str, Any] = {
+            "directory": directory, "bucket": bucket, "prefix": prefix, "origin": origin, "environment": environment,
+            "options": options, "look": params["look"], "pin": bool(params.get("pin")), "since": time.time(),
+        }  # fmt: skip
+        node.add_origin(node.engine, mount_id, entry)
+        try:
+            return _mount_listed(node, mount_id, entry, params.get("snapshot"), progress)
+        except BaseException:
+            node.engine.remove_origin(mount_id)
+            raise
+
+
+def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str | None, progress: Progress) -> dict[str, Any]:
+    store = _store(node, entry)
+    change: dict[str, Any] = {}
+    if wanted is None:
+        try:
+            version, change = _list(node, mount_id, entry, progress)
+        except EngineError as error:
+            if error.code in ("unreachable", "deadline") and store.current():
+                hint = f"{error.message}. What is cached can be used meanwhile: add --snapshot current"
+                raise from_code(error.code, hint) from error
+            raise
+    else:
+        version = store.find(wanted)
+    path = str(store.path(version))
+    node.engine.mount(mount_id, mount_id, path, directory=entry["directory"], **entry["look"])
+    entry["snapshot"] = version
+    entry["slots"] = {str(slot): p for slot, p in node.engine.mount_slots(mount_id).items()}
+    node.keep_mount(mount_id, entry)
+    return {"directory": entry["directory"], "snapshot": version, "change": change, **Engine.snapshot_info(path)}
+
+
+def umount(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    with node.commands:
+        mount_id, entry = _find(node, params["directory"])
+        if entry["directory"] != os.path.abspath(params["directory"]):
+            raise NotFound("not-mounted", f"directory: {params['directory']} lies inside the mount {entry['directory']}; unmount that")
+        try:
+            node.engine.unmount(mount_id, bool(params.get("lazy")))
+        except EngineError as error:
+            if error.code == "busy":
+                who = ", ".join(holders(entry["directory"])) or "a process of another user or mount namespace"
+                raise BusyFailure("busy", f"{entry['directory']} is busy, held by: {who}; end these, or use --lazy") from error
+            raise
+        node.engine.remove_origin(mount_id)
+        node.forget_mount(mount_id)
+        return {"directory": entry["directory"]}
+
+
+def holders(directory: str) -> list[str]:
+    """Processes with files, mappings or working directories below a directory: `name (pid)`."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
+            targets = []
+            for link in links:
+                with contextlib.suppress(OSError):
+                    targets.append(os.readlink(link))
+            targets += [line.split(maxsplit=5)[5].strip() for line in (process / "maps").read_text().splitlines() if "/" in line]
+            if any(t == directory or t.startswith(directory + "/") for t in targets):
+                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+    return found
+
+
+def stop_mounts(node: Node) -> None:
+    """An orderly end: what is not busy is unmounted, the rest is detached."""
+    for mount_id in list(node.kept.mounts):
+        with contextlib.suppress(EngineError):
+            node.engine.unmount(mount_id, True)
+        node.forget_mount(mount_id)
+
+
+def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    chosen = node.kept.mounts
+    if params.get("directory"):
+        mount_id, entry = _find(node, params["directory"])
+        chosen = {mount_id: entry}
+    counters = node.engine.counters()
+    return {
+        "version": __version__,
+        "node": {"pid": os.getpid(), "keeper_pid": node.keeper, "socket": node.settings.socket, "since": node.began, "rss_bytes": _rss()},
+        "cache": node.engine.cache_usage(),
+        "counters": counters,
+        "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
+        "mounts": [_mount_status(node, i, m) for i, m in chosen.items()],
+        "events": node.engine.events(10),
+    }
+
+
+def _mount_status(node: Node, mount_id: str, entry: dict[str, Any]) -> dict[str, Any]:
+    path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
+    info = Engine.snapshot_info(path)
+    coverage = node.engine.coverage(mount_id, path, [])
+    expires = entry["origin"].get("expires")
+    left = expires - time.time() if expires else None
+    warning = None
+    if left is not None and left < 86400:
+        warning = "credentials expire within the hour" if left < 3600 else "credentials expire within a day"
+    return {
+        "directory": entry["directory"], "source": f"s3://{entry['bucket']}/{entry['prefix']}".rstrip("/"),
+        "endpoint": entry["origin"]["endpoint"], "snapshot": entry["snapshot"], "pinned": entry["pin"],
+        "files": info["files"], "bytes": info["bytes"], "skipped": info["skipped"],
+        "skipped_keys": Engine.snapshot_skipped(path, _SHOWN), "bytes_present": coverage["bytes_present"],
+        "files_complete": coverage["files_complete"], "credentials_expire": expires, "warning": warning,
+        **node.engine.mount_status(mount_id),
+    }  # fmt: skip
+
+
+def _ratio(hits: float, misses: float) -> float | None:
+    return hits / (hits + misses) if hits + misses else None
+
+
+def _rss() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def refresh(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
+    """Lists again and, because a person asked, switches this mount, unless it is pinned."""
+    with node.commands:
+        mount_id, entry = _find(node, params["directory"])
+        version, change = _list(node, mount_id, entry, progress)
+        switched = False
+        if not entry["pin"] and version != entry["snapshot"]:
+            _switch(node, mount_id, entry, version)
+            switched = True
+        return {**change, "snapshot": version, "switched": switched, "pinned": entry["pin"]}
+
+
+def _switch(node: Node, mount_id: str, entry: dict[str, Any], version: str) -> None:
+    path = str(_store(node, entry).path(version))
+    slot = node.engine.mount_reserve_slot(mount_id)
+    # The keeper knows the slot before the kernel can: a successor must be able to open it.
+    node.update_mount(mount_id, {"slots": {**entry["slots"], str(slot): path}, "snapshot": version})
+    node.engine.mount_switch(mount_id, slot, path)
+
+
+def snapshots(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    mount_id, entry = _find(node, params["directory"])
+    store = _store(node, entry)
+    versions = []
+    for version in store.versions():
+        path = str(store.path(str(version["id"])))
+        coverage = node.engine.coverage(mount_id, path, [])
+        versions.append({**version, **coverage, "mounted": version["id"] == entry["snapshot"], "readable": _readable(store, version, coverage)})
+    return {"current": store.current(), "versions": versions}
+
+
+def _readable(store: VolumeStore, version: dict[str, Any], coverage: dict[str, Any]) -> str:
+    """How much can still be read: files unchanged in the newest listing come from the bucket, others from the cache only."""
+    current = store.current()
+    if version["versioned"] or version["id"] == current or current is None or coverage["files_complete"] == coverage["files"]:
+        return "all"
+    change = Engine.diff(str(store.path(str(version["id"]))), str(store.path(current)), 0)
+    lost = change["changed"] + change["gone"]
+    return "all" if lost == 0 else f"all but what is not cached of {lost} files overwritten or deleted since"
+
+
+def rollback(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    with node.commands:
+        mount_id, entry = _find(node, params["directory"])
+        store = _store(node, entry)
+        version = store.find(params["snapshot"])
+        if entry["pin"]:
+            raise MountFailure("pinned", f"{entry['directory']} is mounted with --pin and never switches; mount it again with --snapshot {version}")
+        if version != entry["snapshot"]:
+            _switch(node, mount_id, entry, version)
+        return {"directory": entry["directory"], "snapshot": version}
+
+
+def warm(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
+    mount_id, entry = _find(node, params["paths"][0])
+    path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
+    inside = _inside(entry, params["paths"])
+    wanted = node.engine.coverage(mount_id, path, inside)
+    room = node.engine.cache_usage()["limit_bytes"]
+    if wanted["bytes"] > room:
+        raise from_code(
+            "cache-too-small",
+            f"cache size: {wanted['bytes']} bytes can't fit into a cache of {room}; choose fewer files or raise HEADRACE_CACHE_SIZE",
+        )
+    return node.engine.warm(mount_id, path, inside, progress)
+
+
+def cache_list(node: Node, params: Params, _: Progress) -> list[dict[str, Any]]:
+    return node.engine.cache_entries(int(params.get("limit") or 1000))
+
+
+def cache_evict(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    if params.get("all"):
+        return {"bytes": node.engine.cache_evict(None)}
+    mount_id, entry = _find(node, params["paths"][0])
+    path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
+    ids = node.engine.cache_ids(mount_id, path, _inside(entry, params["paths"]))
+    return {"bytes": node.engine.cache_evict(ids)}
+
+
+def cache_pin(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    mount_id, entry = _find(node, params["paths"][0])
+    path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
+    return {"files": node.engine.cache_pin(mount_id, path, _inside(entry, params["paths"]), bool(params["pinned"]))}
+
+
+def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:
+    return node.engine.cache_verify(lambda files, size: progress({"files": files, "bytes": size}))
+
+
+def renew(node: Node, mount_id: str, environment: dict[str, str] | None) -> dict[str, Any]:
+    entry = node.kept.mounts[mount_id]
+    environment = environment or entry["environment"]
+    origin = resolver.resolve(environment, entry["options"])
+    if origin["access_key"]:
+        node.engine.set_credentials(mount_id, origin["access_key"], origin["secret_key"], origin["session_token"])
+    kept = {name: origin[name] for name in ("access_key", "secret_key", "session_token", "expires")}
+    node.update_mount(mount_id, {"origin": {**entry["origin"], **kept}, "environment": environment})
+    return {"expires": origin["expires"]}
+
+
+def credentials(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    mount_id, _entry = _find(node, params["directory"])
+    return renew(node, mount_id, dict(params["environment"]))
+
+
+def metrics(node: Node, _: Params, __: Progress) -> str:
+    lines = []
+    usage = node.engine.cache_usage()
+    values = node.engine.counters() | {"cache_allocated_bytes": usage["allocated_bytes"], "cache_limit_bytes": usage["limit_bytes"]}
+    for name, value in sorted(values.items()):
+        kind = "counter" if name.endswith("_total") else "gauge"
+        lines += [f"# TYPE headrace_{name} {kind}", f"headrace_{name} {value:.17g}"]
+    return "\n".join(lines) + "\n"
+
+
+def attach(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
+    """For the SDK: an origin and a snapshot to read through the hand-out door."""
+    bucket, prefix = parse_uri(params["source"])
+    for mount_id, entry in node.kept.mounts.items():
+        if (entry["bucket"], entry["prefix"]) == (bucket, prefix):
+            path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
+            return {"origin": mount_id, "snapshot": path, "handout": node.settings.handout_socket}
+    raise NotFound("not-mounted", f"{params['source']} is not mounted by this node")
+
+
+METHODS: dict[str, Callable[[Node, Params, Progress], Any]] = {
+    "mount": mount, "umount": umount, "status": status, "refresh": refresh, "snapshots": snapshots, "rollback": rollback,
+    "warm": warm, "cache.list": cache_list, "cache.evict": cache_evict, "cache.pin": cache_pin,
+    "cache.verify": cache_verify, "credentials": credentials, "metrics": metrics, "attach": attach,
+}  # fmt: skip

@@ -1,0 +1,255 @@
+"""The node: owns the engine and every mount, answers commands, and keeps the keeper informed.
+
+A successor resumes the mounts first and does everything else later: programs are waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from headrace import settings as configuration
+from headrace._engine import Engine, EngineError, __version__
+from headrace.errors import HeadraceError, NodeFailure
+from headrace.node import parcel
+from headrace.node.keeper import Kept, send_all
+from headrace.node.protocol import PROTOCOL, Lines
+
+_CONNECTIONS_MAX = 256
+_CREDENTIAL_CHECK_SECONDS = 20.0
+# Temporary credentials are renewed this long before they expire.
+_RENEW_SECONDS = 900.0
+
+Progress = Callable[[dict[str, Any]], bool]
+
+
+class Node:
+    """One process for a cache directory."""
+
+    def __init__(self, channel: socket.socket, kept: Kept) -> None:
+        self.settings = configuration.load()
+        self.kept = kept
+        self.channel = channel
+        self.keeper = os.getppid()
+        self.lock = threading.RLock()
+        self.commands = threading.Lock()
+        self.stopping = threading.Event()
+        self.connections = 0
+        self.last_used = time.monotonic()
+        self.began = time.time()
+        self.fault: HeadraceError | None = None
+        try:
+            self.engine = self._start_engine()
+        except EngineError as error:
+            # Commands get the reason; without an engine there is nothing else to do.
+            self.fault = HeadraceError(error.code, error.message)
+
+    def _start_engine(self) -> Engine:
+        settings = self.settings
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        engine = Engine(
+            cache_directories=list(settings.cache_directories), reserve_bytes=settings.cache_reserve,
+            memory_bytes=settings.memory, max_age_seconds=settings.cache_max_age, lock_fds=self.kept.locks,
+            boot_id=boot, log_file=None, deadline_seconds=settings.deadline, workers=settings.connections,
+        )  # fmt: skip
+        for mount_id, mount in self.kept.mounts.items():
+            self._resume(engine, mount_id, mount)
+        if not self.kept.locks:
+            self._tell({"op": "locks"}, engine.lock_fds())
+        engine.handout_serve(self.kept.listeners[1])
+        return engine
+
+    def _resume(self, engine: Engine, mount_id: str, mount: dict[str, Any]) -> None:
+        self.add_origin(engine, mount_id, mount)
+        fuse, state = self.kept.fds[mount_id]
+        slots = {int(slot): path for slot, path in mount["slots"].items()}
+        try:
+            engine.mount_resume(
+                mount_id, mount_id, slots, max(slots), fuse_fd=fuse, state_fd=state, directory=mount["directory"], **mount["look"]
+            )
+        except EngineError as error:
+            print(f"node: {mount['directory']} can't go on: {error.message}", file=sys.stderr, flush=True)
+
+    def add_origin(self, engine: Engine, origin_id: str, mount: dict[str, Any]) -> None:
+        origin = mount["origin"]
+        engine.add_origin(
+            origin_id, endpoint=origin["endpoint"], bucket=mount["bucket"], region=origin["region"],
+            addressing=origin["addressing"], anonymous=origin["anonymous"], ca_bundle=origin["ca_bundle"],
+            proxy=origin["proxy"], source_addresses=[], max_connections=self.settings.connections,
+        )  # fmt: skip
+        if origin["access_key"]:
+            engine.set_credentials(origin_id, origin["access_key"], origin["secret_key"], origin["session_token"])
+
+    # The keeper
+
+    def _tell(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Makes a change known before it becomes visible; waits for the acknowledgement."""
+        with self.lock:
+            # Our own copy first: a new keeper gets it from there when this one dies in between.
+            if message["op"] != "done":
+                self.kept.apply(message, [os.dup(fd) for fd in fds or []])
+            try:
+                parcel.send(self.channel, message, fds)
+                if parcel.receive(self.channel) is None:
+                    raise ConnectionError
+            except OSError:
+                self._new_keeper()
+
+    def keep_mount(self, mount_id: str, mount: dict[str, Any]) -> None:
+        fuse, state = self.engine.mount_fds(mount_id)
+        self._tell({"op": "mount", "id": mount_id, "mount": mount}, [fuse, state])
+
+    def update_mount(self, mount_id: str, change: dict[str, Any]) -> None:
+        self._tell({"op": "update", "id": mount_id, "mount": change})
+
+    def forget_mount(self, mount_id: str) -> None:
+        self._tell({"op": "forget", "id": mount_id})
+
+    def _new_keeper(self) -> None:
+        """The keeper has died: another one gets everything."""
+        with self.lock:
+            self.channel.close()
+            ours, theirs = socket.socketpair()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "headrace.node.keeper", "adopt", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+            theirs.close()
+            send_all(ours, self.kept)
+            parcel.receive(ours)
+            self.channel, self.keeper = ours, process.pid
+            print("node: the keeper had died; started another", file=sys.stderr, flush=True)
+
+    def _watch_keeper(self) -> None:
+        while not self.stopping.is_set():
+            channel = self.channel
+            with contextlib.suppress(OSError, ValueError):
+                ready, _, _ = select.select([channel], [], [], 0.5)
+                if ready and self.lock.acquire(timeout=5):
+                    try:
+                        # A message can only be an answer, and those are taken under the lock: so this is the end.
+                        if channel is self.channel and select.select([channel], [], [], 0)[0]:
+                            self._new_keeper()
+                    finally:
+                        self.lock.release()
+                    continue
+            if channel.fileno() < 0:
+                time.sleep(0.05)
+
+    # Life
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._watch_keeper, daemon=True).start()
+        renewed = time.monotonic()
+        while not self.stopping.wait(0.5):
+            self._drop_dead_mounts()
+            if time.monotonic() - renewed > _CREDENTIAL_CHECK_SECONDS:
+                renewed = time.monotonic()
+                self._renew_credentials()
+            quiet = time.monotonic() - self.last_used
+            if not self.kept.mounts and self.connections == 0 and quiet > (1 if self.fault else self.settings.idle):
+                break
+        self._end()
+
+    def _end(self) -> None:
+        from headrace.node.methods import stop_mounts
+
+        self.stopping.set()
+        stop_mounts(self)
+        # Connections that come now find no socket and start a new keeper.
+        for path in (self.settings.socket, self.settings.handout_socket):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        if not self.fault:
+            self.engine.shutdown()
+        self._tell({"op": "done"})
+        os._exit(0)
+
+    def _drop_dead_mounts(self) -> None:
+        """Mounts that somebody else has unmounted."""
+        if self.fault:
+            return
+        for mount_id in list(self.kept.mounts):
+            with contextlib.suppress(EngineError):
+                if not self.engine.mount_alive(mount_id):
+                    self.engine.mount_forget(mount_id)
+                    self.engine.remove_origin(mount_id)
+                    self.forget_mount(mount_id)
+
+    def _renew_credentials(self) -> None:
+        from headrace.node.methods import renew
+
+        for mount_id, mount in list(self.kept.mounts.items()):
+            expires = mount["origin"].get("expires")
+            if expires and expires - time.time() < _RENEW_SECONDS:
+                try:
+                    renew(self, mount_id, None)
+                except HeadraceError as error:
+                    print(f"node: renewing credentials of {mount['directory']}: {error.message}", file=sys.stderr, flush=True)
+
+    # Commands
+
+    def _accept(self) -> None:
+        listener = socket.socket(fileno=os.dup(self.kept.listeners[0]))
+        while not self.stopping.is_set():
+            connection, _ = listener.accept()
+            _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid not in (0, os.geteuid()) or self.connections >= _CONNECTIONS_MAX:
+                connection.close()
+                continue
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(Lines(connection),), daemon=True).start()
+
+    def _serve(self, lines: Lines) -> None:
+        try:
+            lines.send({"headrace": __version__, "protocol": [1, PROTOCOL]})
+            for message in lines:
+                self.last_used = time.monotonic()
+                lines.send({"id": message.get("id"), **self._answer(lines, message)})
+        except (OSError, NodeFailure) as error:
+            # The command has gone away; what it asked for was cancelled with it.
+            print(f"node: a command's connection ended: {error}", file=sys.stderr, flush=True)
+        finally:
+            lines.close()
+            self.last_used = time.monotonic()
+            self.connections -= 1
+
+    def _answer(self, lines: Lines, message: dict[str, Any]) -> dict[str, Any]:
+        from headrace.node.methods import METHODS
+
+        def progress(part: dict[str, Any]) -> bool:
+            try:
+                lines.send({"id": message.get("id"), "progress": part})
+            except OSError:
+                return False
+            return True
+
+        try:
+            if self.fault:
+                raise self.fault
+            method = METHODS.get(str(message.get("method")))
+            if method is None:
+                raise NodeFailure("unknown", f"method: the node knows no {message.get('method')!r}; restart it after an upgrade")
+            return {"result": method(self, dict(message.get("params") or {}), progress)}
+        except (HeadraceError, EngineError) as error:
+            return {"error": {"code": error.code, "message": error.message}}
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            return {"error": {"code": "internal", "message": f"the node failed: {type(error).__name__}; its log has the details (`headrace logs`)"}}

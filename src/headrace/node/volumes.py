@@ -1,0 +1,88 @@
+"""Snapshots kept for each origin: files `vN.snap` and a `volume.json` that names the current one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import NotFound, UsageError
+
+
+def parse_uri(uri: str) -> tuple[str, str]:
+    """(bucket, prefix) of `s3://BUCKET[/PREFIX]`; a prefix ends in a slash."""
+    match = re.fullmatch(r"s3://([A-Za-z0-9][A-Za-z0-9.\-_]{1,254})(?:/(.*))?", uri, re.DOTALL)
+    if match is None:
+        raise UsageError("bad-setting", f"source: {uri!r} is not s3://BUCKET[/PREFIX]")
+    prefix = (match[2] or "").strip("/")
+    return match[1], f"{prefix}/" if prefix else ""
+
+
+class VolumeStore:
+    """The versions held of one prefix."""
+
+    def __init__(self, snapshots: Path, endpoint: str, bucket: str, prefix: str) -> None:
+        name = hashlib.blake2b(f"{endpoint}\0{bucket}\0{prefix}".encode(), digest_size=12).hexdigest()
+        self.directory = snapshots / name
+        self.about = {"endpoint": endpoint, "bucket": bucket, "prefix": prefix}
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.directory / "volume.json").read_text()))
+        except FileNotFoundError:
+            return {**self.about, "current": None, "versions": []}
+
+    def _write(self, state: dict[str, Any]) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile("w", dir=self.directory, delete=False) as file:
+            json.dump(state, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, self.directory / "volume.json")
+
+    def versions(self) -> list[dict[str, Any]]:
+        return list(self._read()["versions"])
+
+    def current(self) -> str | None:
+        current = self._read()["current"]
+        return str(current) if current else None
+
+    def path(self, version: str) -> Path:
+        return self.directory / f"{version}.snap"
+
+    def find(self, version: str) -> str:
+        """The version's id; `current` is the current one. Raises NotFound naming what there is."""
+        state = self._read()
+        held = [str(v["id"]) for v in state["versions"]]
+        wanted = str(state["current"]) if version == "current" else version
+        if wanted not in held:
+            known = ", ".join(held) or "none"
+            raise NotFound("unknown-snapshot", f"snapshot: {version!r} is not held (held: {known}); mount without --snapshot to list the bucket")
+        return wanted
+
+    def candidate(self) -> Path:
+        """Where the next listing is built."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self.directory / f"candidate-{os.getpid()}-{time.monotonic_ns()}.snap"
+
+    def publish(self, candidate: Path, report: dict[str, Any]) -> str:
+        """Gives a listing its number and makes it current."""
+        state = self._read()
+        number = max((int(str(v["id"])[1:]) for v in state["versions"]), default=0) + 1
+        version = f"v{number}"
+        os.replace(candidate, self.path(version))
+        entry = {"id": version, "created": time.time(), "files": report["files"], "bytes": report["bytes"], "skipped": report["skipped"], "versioned": report["versioned"]}
+        state["versions"].append(entry)
+        state["current"] = version
+        self._write(state)
+        return version
+
+    def set_current(self, version: str) -> None:
+        state = self._read()
+        state["current"] = version
+        self._write(state)

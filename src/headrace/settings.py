@@ -1,0 +1,218 @@
+"""Every setting, declared once: name, environment variable, type, unit, default and meaning.
+
+Precedence: command-line option, environment (`HEADRACE_*`), TOML file, default. The reference page
+(`docs/reference/settings.md`) is generated from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import UsageError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting; its environment variable is HEADRACE_ and the name in capitals."""
+
+    name: str
+    kind: str  # "path", "paths", "bytes", "seconds", "integer"
+    default: str
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        return f"HEADRACE_{self.name.upper()}"
+
+
+SETTINGS = (
+    Setting("cache_dir", "paths", "", "Cache directories, separated by colons, each a path or path=SIZE. "
+            "Default: /var/cache/headrace for root, ~/.cache/headrace otherwise."),
+    Setting("cache_size", "bytes", "", "Size of a cache directory without a size of its own. "
+            "Default: 80 % of the file system's size."),
+    Setting("cache_reserve", "bytes", "1Gi", "Free space to leave on each cache file system."),
+    Setting("cache_max_age", "seconds", "0", "Evict files unused for this long; 0 never does."),
+    Setting("memory", "bytes", "", "Budget for buffers. Default: an eighth of the memory (of the control group's "
+            "limit where there is one), between 64 MiB and 512 MiB."),
+    Setting("node", "path", "", "Socket of the node. Default: in the runtime directory, one for a cache directory."),
+    Setting("deadline", "seconds", "300", "A read that gets no bytes for this long fails with EIO."),
+    Setting("connections", "integer", "32", "Most connections to one origin."),
+    Setting("idle", "seconds", "60", "A node without mounts and commands ends after this long."),
+)  # fmt: skip
+
+_DECLARED = {s.name: s for s in SETTINGS}
+
+
+def parse_bytes(field: str, text: str) -> int:
+    """Bytes from text such as `512Mi`, `1G` or `1073741824`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
+    if match is None or match[2] not in _UNITS:
+        raise UsageError("bad-setting", f"{field}: {text!r} is not a size; write it like 512Mi, 20G or 1073741824")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_seconds(field: str, text: str) -> float:
+    """Seconds from text such as `90`, `5m`, `2h` or `1d`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text.lower())
+    if match is None:
+        raise UsageError("bad-setting", f"{field}: {text!r} is not a time; write it like 90, 5m, 2h or 1d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings in force."""
+
+    cache_directories: tuple[tuple[str, int], ...]
+    cache_reserve: int
+    cache_max_age: float | None
+    memory: int
+    socket: str
+    deadline: float
+    connections: int
+    idle: float
+
+    @property
+    def runtime(self) -> Path:
+        """Directory of sockets and logs; 0700."""
+        return Path(self.socket).parent
+
+    @property
+    def handout_socket(self) -> str:
+        return self.socket.removesuffix(".sock") + ".data.sock"
+
+    @property
+    def log_file(self) -> str:
+        return self.socket.removesuffix(".sock") + ".log"
+
+    @property
+    def snapshots(self) -> Path:
+        return Path(self.cache_directories[0][0]) / "snapshots"
+
+
+def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in force. Raises UsageError naming the field, the cause and the remedy."""
+    env = os.environ if environ is None else environ
+    values = _raw(options or {}, env)
+    reserve = parse_bytes("cache reserve", values["cache_reserve"])
+    directories = _directories(values, env)
+    age = parse_seconds("cache max age", values["cache_max_age"])
+    memory = parse_bytes("memory", values["memory"]) if values["memory"] else default_memory()
+    if memory < 16 * 2**20:
+        raise UsageError("bad-setting", f"memory: {memory} bytes is less than one window; give at least 16Mi")
+    connections = values["connections"]
+    if not connections.isdigit() or not 1 <= int(connections) <= 1024:
+        raise UsageError("bad-setting", f"connections: {connections!r} is not a number from 1 to 1024")
+    socket = values["node"] or _default_socket(directories[0][0], env)
+    return Settings(
+        cache_directories=directories,
+        cache_reserve=reserve,
+        cache_max_age=age or None,
+        memory=memory,
+        socket=socket,
+        deadline=parse_seconds("deadline", values["deadline"]),
+        connections=int(connections),
+        idle=parse_seconds("idle", values["idle"]),
+    )
+
+
+def config_file(env: Mapping[str, str]) -> Path:
+    if env.get("HEADRACE_CONFIG"):
+        return Path(env["HEADRACE_CONFIG"])
+    if os.geteuid() == 0:
+        return Path("/etc/headrace/config.toml")
+    return Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config") / "headrace/config.toml"
+
+
+def read_config(env: Mapping[str, str]) -> dict[str, Any]:
+    path = config_file(env)
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if env.get("HEADRACE_CONFIG"):
+            raise UsageError("bad-setting", f"HEADRACE_CONFIG: {path} does not exist; create it or unset it") from None
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError("bad-setting", f"{path}: {error}; correct the file") from error
+
+
+def _raw(options: Mapping[str, str | None], env: Mapping[str, str]) -> dict[str, str]:
+    table = read_config(env)
+    unknown = sorted(set(table) - set(_DECLARED) - {"mounts"})
+    if unknown:
+        raise UsageError("bad-setting", f"{config_file(env)}: no setting named {unknown[0]!r}; see the settings reference")
+    values = {}
+    for setting in SETTINGS:
+        chosen = options.get(setting.name)
+        if chosen is None:
+            chosen = env.get(setting.variable) or None
+        if chosen is None and setting.name in table:
+            given = table[setting.name]
+            chosen = ":".join(given) if isinstance(given, list) else str(given)
+        values[setting.name] = setting.default if chosen is None else chosen
+    return values
+
+
+def _directories(values: Mapping[str, str], env: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    home = Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "/")) / ".cache")
+    text = values["cache_dir"] or ("/var/cache/headrace" if os.geteuid() == 0 else str(home / "headrace"))
+    shared = parse_bytes("cache size", values["cache_size"]) if values["cache_size"] else None
+    found = []
+    for part in text.split(":"):
+        path, _, size = part.partition("=")
+        directory = os.path.abspath(path)
+        limit = parse_bytes("cache dir", size) if size else shared or _most_of(directory)
+        if limit < 16 * 2**20:
+            raise UsageError("bad-setting", f"cache size: {limit} bytes is smaller than one window; give at least 16Mi")
+        found.append((directory, limit))
+    return tuple(found)
+
+
+def _most_of(directory: str) -> int:
+    path = Path(directory)
+    while not path.exists():
+        path = path.parent
+    stat = os.statvfs(path)
+    return max(stat.f_blocks * stat.f_frsize * 8 // 10, 16 * 2**20)
+
+
+def default_memory() -> int:
+    """An eighth of what this process may use, between 64 MiB and 512 MiB."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(name).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            limits.append(int(text))
+    return min(max(min(limits) // 8, 64 * 2**20), 512 * 2**20)
+
+
+def _default_socket(cache: str, env: Mapping[str, str]) -> str:
+    if os.geteuid() == 0:
+        runtime = Path("/run/headrace")
+    elif env.get("XDG_RUNTIME_DIR"):
+        runtime = Path(env["XDG_RUNTIME_DIR"]) / "headrace"
+    else:
+        runtime = Path(f"/tmp/headrace-{os.geteuid()}")  # noqa: S108 - 0700 and checked before use
+    name = hashlib.blake2b(cache.encode(), digest_size=4).hexdigest()
+    return str(runtime / f"node-{name}.sock")
+
+
+def reference() -> str:
+    """The settings as a Markdown page."""
+    lines = ["# Settings", "", "Generated from `headrace/settings.py`. Precedence: option, environment, TOML file, default.", ""]
+    lines += ["| name in TOML | environment | kind | default | meaning |", "|---|---|---|---|---|"]
+    lines += [f"| `{s.name}` | `{s.variable}` | {s.kind} | {s.default or '—'} | {s.meaning} |" for s in SETTINGS]
+    return "\n".join(lines) + "\n"
