@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test demo bench clean
+.PHONY: build check test clean
 
 build: $(VENV)/.built
 
@@ -17,8 +17,8 @@ $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	touch $@
 
 check: build
-	$(VENV)/bin/ruff format --check src tests demo
-	$(VENV)/bin/ruff check src tests demo
+	$(VENV)/bin/ruff format --check src tests
+	$(VENV)/bin/ruff check src tests
 	$(VENV)/bin/mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
@@ -26,9 +26,6 @@ check: build
 test: check
 	cargo test --quiet --workspace
 	$(PY) -m pytest
-
-demo: build
-	$(PY) -m demo
 
 clean:
 	rm -rf $(VENV) target .cache

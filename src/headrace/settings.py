@@ -212,7 +212,12 @@ def _default_socket(cache: str, env: Mapping[str, str]) -> str:
 
 def reference() -> str:
     """The settings as a Markdown page."""
-    lines = ["# Settings", "", "Generated from `headrace/settings.py`. Precedence: option, environment, TOML file, default.", ""]
+    lines = [
+        "# Settings",
+        "",
+        "Generated from `headrace/settings.py`. Precedence: option, environment, TOML file, default.",
+        "",
+    ]
     lines += ["| name in TOML | environment | kind | default | meaning |", "|---|---|---|---|---|"]
     lines += [f"| `{s.name}` | `{s.variable}` | {s.kind} | {s.default or '—'} | {s.meaning} |" for s in SETTINGS]
     return "\n".join(lines) + "\n"

@@ -275,10 +275,10 @@ impl CacheFile {
 impl Drop for CacheFile {
     fn drop(&mut self) {
         self.persist_last_use();
-        if let Some(disk) = self.disk.get_mut() {
-            if !*self.evicted.get_mut() {
-                disk.directory.ledger.lock().touch(self.id, *self.last_used.get_mut());
-            }
+        if let Some(disk) = self.disk.get_mut()
+            && !*self.evicted.get_mut()
+        {
+            disk.directory.ledger.lock().touch(self.id, *self.last_used.get_mut());
         }
         let mut files = self.shared.files.lock();
         if files.get(&self.id).is_some_and(|known| std::ptr::eq(known.as_ptr(), self)) {

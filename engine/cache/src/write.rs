@@ -47,7 +47,7 @@ impl CacheFile {
     /// the object. Chunks already present are not written again.
     pub fn write(&self, offset: u64, data: &[u8]) -> Kept {
         let end = offset.saturating_add(data.len() as u64);
-        let aligned = offset % CHUNK == 0 && (end % CHUNK == 0 || end == self.size());
+        let aligned = offset.is_multiple_of(CHUNK) && (end.is_multiple_of(CHUNK) || end == self.size());
         if data.is_empty() || !aligned || end > self.size() {
             return self.unkept(Unkept::Misaligned, data.len());
         }

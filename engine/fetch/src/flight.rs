@@ -114,10 +114,10 @@ impl BodySink for FlightSink<'_> {
         let object = &self.flight.object;
         object.shared().counters.fetched_bytes.fetch_add(count as u64, Relaxed);
         object.segment_grew(segment);
-        if segment.filled() == segment.length() {
-            if let Some(segment) = self.current.take() {
-                object.segment_full(segment);
-            }
+        if segment.filled() == segment.length()
+            && let Some(segment) = self.current.take()
+        {
+            object.segment_full(segment);
         }
         Ok(())
     }

@@ -278,10 +278,10 @@ impl Object {
             if index == last && ahead.start <= part.end && ahead.end > part.end {
                 let border = (part.end + DEMAND_EXTENSION) / BLOCK * BLOCK;
                 let wanted = part.end..border.min(ahead.end).max(part.end);
-                if let Some(more) = uncovered(state, file, &wanted, self.spec.size).first() {
-                    if more.start == part.end {
-                        part.end = more.end;
-                    }
+                if let Some(more) = uncovered(state, file, &wanted, self.spec.size).first()
+                    && more.start == part.end
+                {
+                    part.end = more.end;
                 }
             }
             for piece in cut(&part, FLIGHT_MAX) {

@@ -40,12 +40,12 @@ impl Queue {
     /// A reader now waits for a flight that may still be queued as prefetch.
     pub(crate) fn promote(&self, flight: &Arc<Flight>) {
         let mut state = self.state.lock();
-        if let Some(at) = state.prefetch.iter().position(|f| Arc::ptr_eq(f, flight)) {
-            if let Some(flight) = state.prefetch.remove(at) {
-                state.demand.push_back(flight);
-                drop(state);
-                self.ready.notify_one();
-            }
+        if let Some(at) = state.prefetch.iter().position(|f| Arc::ptr_eq(f, flight))
+            && let Some(flight) = state.prefetch.remove(at)
+        {
+            state.demand.push_back(flight);
+            drop(state);
+            self.ready.notify_one();
         }
     }
 
@@ -59,11 +59,11 @@ impl Queue {
             if let Some(flight) = state.demand.pop_front() {
                 return Some((flight, false));
             }
-            if state.prefetch_running < self.prefetch_workers {
-                if let Some(flight) = state.prefetch.pop_front() {
-                    state.prefetch_running += 1;
-                    return Some((flight, true));
-                }
+            if state.prefetch_running < self.prefetch_workers
+                && let Some(flight) = state.prefetch.pop_front()
+            {
+                state.prefetch_running += 1;
+                return Some((flight, true));
             }
             self.ready.wait(&mut state);
         }

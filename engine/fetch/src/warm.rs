@@ -150,6 +150,8 @@ fn launch(open: &mut VecDeque<Pulled>, gate: &Arc<Gate>) -> bool {
 fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &mut Vec<WarmFailure>) {
     open.retain_mut(|pulled| {
         let object = &pulled.object;
+        // Asked before completeness: the last bytes may be kept between the two questions.
+        let waiting = !pulled.missing.is_empty() || *pulled.flying.lock() > 0 || object.busy();
         let held = object.cache_file().map_or(0, |f| f.present_bytes());
         progress.bytes = (progress.bytes + held).saturating_sub(pulled.counted);
         pulled.counted = held;
@@ -157,7 +159,6 @@ fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &m
             progress.files += 1;
             return false;
         }
-        let waiting = !pulled.missing.is_empty() || *pulled.flying.lock() > 0 || object.busy();
         if waiting {
             return true;
         }

@@ -130,10 +130,10 @@ impl Mount {
         let slots = slots.into_iter().map(|(slot, snapshot, path)| (slot, Arc::new(Slot { snapshot, path }))).collect();
         let mount = Self::assemble(config, Device::new(fuse), ledger, slots, agreed)?;
         mount.hold_again();
-        if agreed.resend() {
-            if let Err(error) = mount.device.resend() {
-                log::warn!("the kernel would not send unanswered requests of {} again: {error}", mount.config.directory);
-            }
+        if agreed.resend()
+            && let Err(error) = mount.device.resend()
+        {
+            log::warn!("the kernel would not send unanswered requests of {} again: {error}", mount.config.directory);
         }
         mount.start()?;
         Ok(mount)

@@ -73,10 +73,11 @@ impl ReadReply for Reply {
         if from_memory {
             return self.send(&pieces, &[]);
         }
-        if let [Piece::File { offset, len }] = pieces[..] {
-            if len <= QUICK_MAX && self.quick(offset, len) {
-                return;
-            }
+        if let [Piece::File { offset, len }] = pieces[..]
+            && len <= QUICK_MAX
+            && self.quick(offset, len)
+        {
+            return;
         }
         let mount = Arc::clone(&self.mount);
         mount.pool.run(move || self.from_disk(&pieces));

@@ -165,10 +165,10 @@ impl Origin {
         loop {
             let begun = Instant::now();
             let mut lease = self.send(request, deadline)?;
-            if let Some(delay) = self.hedging.delay(bytes) {
-                if !readable(&[lease.connection().raw()], delay)[0] {
-                    lease = self.hedge(lease, request, bytes, deadline);
-                }
+            if let Some(delay) = self.hedging.delay(bytes)
+                && !readable(&[lease.connection().raw()], delay)[0]
+            {
+                lease = self.hedge(lease, request, bytes, deadline);
             }
             let connection = lease.connection();
             match connection.read_head() {
@@ -246,10 +246,10 @@ fn check(object: &Pinned, what: &str, head: &Head, at: u64, end: u64) -> Result<
     if bare(etag) != bare(&object.etag) {
         return Err(wrong(format!("ETag {etag} instead of {}", object.etag)));
     }
-    if let (Some(wanted), Some(sent)) = (&object.version, head.header("x-amz-version-id")) {
-        if wanted != sent {
-            return Err(wrong(format!("version {sent} instead of {wanted}")));
-        }
+    if let (Some(wanted), Some(sent)) = (&object.version, head.header("x-amz-version-id"))
+        && wanted != sent
+    {
+        return Err(wrong(format!("version {sent} instead of {wanted}")));
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// One page must come within this.
 const PAGE_DEADLINE: Duration = Duration::from_secs(60);
+/// The first request tells whether the endpoint is there and the credentials are good: a person waits for it.
+const PROBE_DEADLINE: Duration = Duration::from_secs(4);
 /// More prefixes than this are not worth a segment each.
 const SEGMENTS_MAX: usize = 4096;
 
@@ -101,7 +103,7 @@ impl Origin {
 
     fn has_versions(&self) -> Result<bool, OriginError> {
         let request = self.bucket_request(encode_query(&[("versioning", "")]));
-        match self.ask(&request, Instant::now() + PAGE_DEADLINE) {
+        match self.ask(&request, Instant::now() + PROBE_DEADLINE) {
             Ok((_, body)) => {
                 let text = String::from_utf8_lossy(&body);
                 // A server that does not know the question answers with something else: then there are no versions.

@@ -48,6 +48,10 @@ impl Retry {
         let jittered = ceiling.mul_f64(fastrand::f64());
         let wait = asked.map_or(jittered, |a| a.min(CAP).max(jittered)).max(SHORT_WAIT);
         if Instant::now() + wait >= self.until {
+            // An endpoint that never answered is told as that.
+            if matches!(error, OriginError::Unreachable { .. }) {
+                return Err(error);
+            }
             return Err(OriginError::Deadline { object: object.to_owned(), last: error.to_string() });
         }
         Ok(wait)

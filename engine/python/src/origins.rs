@@ -39,7 +39,11 @@ impl Engine {
             "path" => Addressing::Path,
             "virtual" => Addressing::Virtual,
             other => {
-                return Err(engine_error("bad-setting", format!("addressing: {other:?} is neither \"path\" nor \"virtual\""), libc::EINVAL));
+                return Err(engine_error(
+                    "bad-setting",
+                    format!("addressing: {other:?} is neither \"path\" nor \"virtual\""),
+                    libc::EINVAL,
+                ));
             }
         };
         let mut addresses = Vec::new();

@@ -17,11 +17,15 @@ import typer
 
 from headrace import settings as configuration
 from headrace.cli import show
-from headrace.errors import Exit, HeadraceError, MountFailure, NotFound
+from headrace.errors import Exit, HeadraceError, MountFailure, NotFound, UsageError
 from headrace.node.client import Client, connect, connect_or_start
 from headrace.node.resolver import captured
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Models in S3-compatible object storage, as if on the local disk.")
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Models in S3-compatible object storage, as if on the local disk.",
+)
 cache_app = typer.Typer(no_args_is_help=True, help="What is cached on this machine.")
 app.add_typer(cache_app, name="cache")
 
@@ -36,7 +40,10 @@ def _print(value: Any) -> None:
 def _running() -> Client:
     client = connect(configuration.load())
     if client is None:
-        raise NotFound("not-mounted", "node: none runs, so nothing is mounted; mount something first (`headrace mount s3://BUCKET/PREFIX DIR`)")
+        raise NotFound(
+            "not-mounted",
+            "node: none runs, so nothing is mounted; mount something first (`headrace mount s3://BUCKET/PREFIX DIR`)",
+        )
     return client
 
 
@@ -63,7 +70,12 @@ def mount(
     as_json: Json = False,
 ) -> None:
     """Mount a bucket, or a directory of it, read-only."""
-    options = {"cache_dir": cache_dir, "cache_size": cache_size, "cache_reserve": cache_reserve, "memory": memory}
+    options = {
+        "cache_dir": cache_dir,
+        "cache_size": cache_size,
+        "cache_reserve": cache_reserve,
+        "memory": memory,
+    }
     settings = configuration.load(options)
     target = Path(os.path.abspath(directory))
     created = _prepare(target)
@@ -93,7 +105,10 @@ def mount(
     fresh = f" (new {change['new']}, changed {change['changed']}, gone {change['gone']})" if change.get("published") else ""
     print(f"{source} is mounted at {target}: snapshot {result['snapshot']}, {result['files']} files, {show.size(result['bytes'])}{fresh}")
     if result["skipped"]:
-        print(f"{result['skipped']} keys can't be paths and were skipped; `headrace status {target}` lists them", file=sys.stderr)
+        print(
+            f"{result['skipped']} keys can't be paths and were skipped; `headrace status {target}` lists them",
+            file=sys.stderr,
+        )
     return None
 
 
@@ -101,7 +116,7 @@ def _mode(field: str, text: str) -> int:
     try:
         return int(text, 8)
     except ValueError:
-        raise configuration.UsageError("bad-setting", f"{field}: {text!r} is not an octal mode such as 0444") from None
+        raise UsageError("bad-setting", f"{field}: {text!r} is not an octal mode such as 0444") from None
 
 
 def _prepare(target: Path) -> bool:
@@ -122,14 +137,20 @@ def _prepare(target: Path) -> bool:
         print(f"a dead mount at {target} was taken away", file=sys.stderr)
         entries = os.listdir(target)
     if os.path.ismount(target):
-        raise MountFailure("mount-failed", f"directory: {target} is already mounted; unmount it first (`headrace umount {target}`)")
+        raise MountFailure(
+            "mount-failed",
+            f"directory: {target} is already mounted; unmount it first (`headrace umount {target}`)",
+        )
     if entries:
         raise MountFailure("mount-failed", f"directory: {target} is not empty; give an empty directory")
     return False
 
 
 @app.command()
-def umount(directory: Directory, lazy: Annotated[bool, typer.Option(help="Detach now, end when the last user is gone.")] = False) -> None:
+def umount(
+    directory: Directory,
+    lazy: Annotated[bool, typer.Option(help="Detach now, end when the last user is gone.")] = False,
+) -> None:
     """Unmount."""
     with _running() as client:
         client.call("umount", directory=os.path.abspath(directory), lazy=lazy)
@@ -155,7 +176,10 @@ def status(directory: Annotated[str | None, typer.Argument(help="One mount only.
 def _show_status(answer: dict[str, Any]) -> None:
     node, cache, counters = answer["node"], answer["cache"], answer["counters"]
     print(f"node {node['pid']} (keeper {node['keeper_pid']}), memory {show.size(node['rss_bytes'])}")
-    print(f"cache {show.size(cache['allocated_bytes'])} of {show.size(cache['limit_bytes'])}, {cache['files']} files, {cache['complete_files']} complete")
+    print(
+        f"cache {show.size(cache['allocated_bytes'])} of {show.size(cache['limit_bytes'])}, "
+        f"{cache['files']} files, {cache['complete_files']} complete"
+    )
     ratio = "—" if answer["hit_ratio"] is None else f"{100 * answer['hit_ratio']:.0f} %"
     print(f"from cache {show.size(counters['cache_hit_bytes_total'])}, from origin {show.size(counters['fetched_bytes_total'])}, hit ratio {ratio}")
     for directory in cache["directories"]:
@@ -163,7 +187,9 @@ def _show_status(answer: dict[str, Any]) -> None:
             print(f"warning: cache directory {directory['path']} is out of use: {directory['failed']}")
     for mounted in answer["mounts"]:
         print(f"\n{mounted['directory']}  {mounted['source']}  snapshot {mounted['snapshot']}{' (pinned)' if mounted['pinned'] else ''}")
-        print(f"  {mounted['files_complete']}/{mounted['files']} files, {show.size(mounted['bytes_present'])} of {show.size(mounted['bytes'])} present")
+        print(
+            f"  {mounted['files_complete']}/{mounted['files']} files, {show.size(mounted['bytes_present'])} of {show.size(mounted['bytes'])} present"
+        )
         if mounted["warning"]:
             print(f"  warning: {mounted['warning']}")
         for key, reason in mounted["skipped_keys"]:
@@ -201,7 +227,14 @@ def snapshots(directory: Directory, as_json: Json = False) -> None:
     if as_json:
         return _print(answer)
     for version in answer["versions"]:
-        marks = [name for name, is_it in (("current", version["id"] == answer["current"]), ("mounted", version["mounted"])) if is_it]
+        marks = [
+            name
+            for name, is_it in (
+                ("current", version["id"] == answer["current"]),
+                ("mounted", version["mounted"]),
+            )
+            if is_it
+        ]
         print(
             f"{version['id']:>5}  {version['files']} files  {show.size(version['bytes'])}  cached {show.size(version['bytes_present'])}"
             f"  readable: {version['readable']}  {' '.join(marks)}"
@@ -218,7 +251,10 @@ def rollback(directory: Directory, snapshot: Annotated[str, typer.Argument(help=
 
 
 @app.command(epilog="Example: headrace warm ./qwen ./qwen2/model-00001-of-00008.safetensors")
-def warm(paths: Annotated[list[str], typer.Argument(help="Mount points, or files and directories in one.")], as_json: Json = False) -> None:
+def warm(
+    paths: Annotated[list[str], typer.Argument(help="Mount points, or files and directories in one.")],
+    as_json: Json = False,
+) -> None:
     """Pull into the cache ahead of use. Ctrl-C is safe; run it again and it goes on."""
     progress = show.Progress(as_json)
     with _running() as client:
@@ -254,7 +290,7 @@ def cache_evict(
 ) -> None:
     """Drop from the cache."""
     if not paths and not everything:
-        raise configuration.UsageError("bad-setting", "paths: give files or directories in a mount, or --all")
+        raise UsageError("bad-setting", "paths: give files or directories in a mount, or --all")
     with _running() as client:
         answer = client.call("cache.evict", paths=[os.path.abspath(p) for p in paths or []], all=everything)
     print(f"{show.size(answer['bytes'])} freed")

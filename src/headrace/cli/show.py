@@ -28,7 +28,9 @@ class Progress:
         self.quiet = quiet
         self.live = sys.stderr.isatty()
         self.began = time.monotonic()
-        self.last = 0.0
+        # The first line comes after a while: most commands are done by then.
+        self.last = self.began
+        self.shown = False
         self.first_bytes: float | None = None
 
     def __call__(self, part: dict[str, Any]) -> None:
@@ -36,6 +38,7 @@ class Progress:
         if self.quiet or now - self.last < (0.2 if self.live else 5.0):
             return
         self.last = now
+        self.shown = True
         self.write(self._text(part, now))
 
     def _text(self, part: dict[str, Any], now: float) -> str:
@@ -52,8 +55,13 @@ class Progress:
         return text
 
     def write(self, text: str) -> None:
-        print(f"\r\x1b[K{text}" if self.live else text, end="" if self.live else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r\x1b[K{text}" if self.live else text,
+            end="" if self.live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def done(self) -> None:
-        if self.live and self.last:
+        if self.live and self.shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -18,7 +18,19 @@ from headrace.settings import Settings
 _START_SECONDS = 20.0
 _TRY_SECONDS = 0.02
 # What keeper and node need of the environment; nothing secret is among it.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "XDG_RUNTIME_DIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+)
 
 
 class Client:
@@ -32,7 +44,10 @@ class Client:
             raise NodeFailure("node-unreachable", "the node closed the connection; see `headrace logs`")
         low, high = hello.get("protocol", [0, 0])
         if not low <= PROTOCOL <= high:
-            raise NodeFailure("node-unreachable", f"the node runs headrace {hello.get('headrace')}, which speaks another protocol; restart it")
+            raise NodeFailure(
+                "node-unreachable",
+                f"the node runs headrace {hello.get('headrace')}, which speaks another protocol; restart it",
+            )
 
     def call(self, method: str, progress: Callable[[dict[str, Any]], None] | None = None, **params: Any) -> Any:
         """Asks and waits. Raises the error that the node answers with."""
@@ -48,7 +63,10 @@ class Client:
                 raise from_code(message["error"]["code"], message["error"]["message"])
             else:
                 return message.get("result")
-        raise NodeFailure("node-unreachable", "the node broke off (it may have been restarted); try again, or see `headrace logs`")
+        raise NodeFailure(
+            "node-unreachable",
+            "the node broke off (it may have been restarted); try again, or see `headrace logs`",
+        )
 
     def close(self) -> None:
         self._lines.close()
@@ -98,7 +116,10 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise NodeFailure("node-unreachable", f"runtime directory: {runtime}: {error}; set HEADRACE_NODE to a path you may write") from error
+        raise NodeFailure(
+            "node-unreachable",
+            f"runtime directory: {runtime}: {error}; set HEADRACE_NODE to a path you may write",
+        ) from error
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     environment |= {
         "HEADRACE_CACHE_DIR": ":".join(f"{path}={size}" for path, size in settings.cache_directories),

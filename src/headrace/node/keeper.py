@@ -131,7 +131,12 @@ class Keeper:
 
     def adopt(self, channel: socket.socket, node: int) -> None:
         """Goes on beside a node that is already there."""
-        self.channel, self.node, self.pidfd, self.started = channel, node, os.pidfd_open(node), time.monotonic()
+        self.channel, self.node, self.pidfd, self.started = (
+            channel,
+            node,
+            os.pidfd_open(node),
+            time.monotonic(),
+        )
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -152,10 +157,11 @@ class Keeper:
                 time.sleep(_PAUSES[min(self.deaths, len(_PAUSES) - 1)])
                 self._start_or_count()
                 continue
-            ready, _, _ = select.select([self.channel, self.pidfd], [], [], _POLL_SECONDS)
-            if self.channel in ready and not self._serve(self.channel):
+            waited = [self.channel.fileno(), self.pidfd]
+            ready, _, _ = select.select(waited, [], [], _POLL_SECONDS)
+            if waited[0] in ready and not self._serve(self.channel):
                 return
-            if self.channel is not None and (self.pidfd in ready or self._is_zombie()):
+            if self.channel is not None and (waited[1] in ready or self._is_zombie()):
                 self._bury()
 
     def _start_or_count(self) -> None:

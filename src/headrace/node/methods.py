@@ -33,7 +33,10 @@ def _find(node: Node, directory: str) -> tuple[str, dict[str, Any]]:
     )
     if best is None:
         known = ", ".join(m["directory"] for m in node.kept.mounts.values()) or "none"
-        raise NotFound("not-mounted", f"directory: {wanted} is not mounted by this node (mounted: {known}); see `headrace status`")
+        raise NotFound(
+            "not-mounted",
+            f"directory: {wanted} is not mounted by this node (mounted: {known}); see `headrace status`",
+        )
     return best
 
 
@@ -64,7 +67,14 @@ def _list(node: Node, origin_id: str, mount: dict[str, Any], progress: Progress)
         if report["files"] == 0:
             raise _empty(node, origin_id, mount)
         current = store.current()
-        change = {"new": report["files"], "changed": 0, "gone": 0, "new_paths": [], "changed_paths": [], "gone_paths": []}
+        change = {
+            "new": report["files"],
+            "changed": 0,
+            "gone": 0,
+            "new_paths": [],
+            "changed_paths": [],
+            "gone_paths": [],
+        }
         if current is not None:
             change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
         if current is not None and not (change["new"] or change["changed"] or change["gone"]):
@@ -80,7 +90,10 @@ def _empty(node: Node, origin_id: str, mount: dict[str, Any]) -> HeadraceError:
     with contextlib.suppress(EngineError):
         if key and node.engine.head(origin_id, key):
             parent = source.rstrip("/").rpartition("/")[0]
-            return from_code("empty-prefix", f"prefix: {source.rstrip('/')} is an object, not a directory; mount the directory it is in: {parent}")
+            return from_code(
+                "empty-prefix",
+                f"prefix: {source.rstrip('/')} is an object, not a directory; mount the directory it is in: {parent}",
+            )
     return from_code("empty-prefix", f"prefix: there is nothing under {source}; check the bucket and the spelling")
 
 
@@ -90,7 +103,10 @@ def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
     directory = str(params["directory"])
     with node.commands:
         if any(m["directory"] == directory for m in node.kept.mounts.values()):
-            raise MountFailure("mount-failed", f"directory: {directory} is already mounted; unmount it first (`headrace umount {directory}`)")
+            raise MountFailure(
+                "mount-failed",
+                f"directory: {directory} is already mounted; unmount it first (`headrace umount {directory}`)",
+            )
         options = dict(params.get("origin") or {})
         environment = dict(params["environment"])
         origin = resolver.resolve(environment, options)
@@ -125,14 +141,22 @@ def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str 
     entry["snapshot"] = version
     entry["slots"] = {str(slot): p for slot, p in node.engine.mount_slots(mount_id).items()}
     node.keep_mount(mount_id, entry)
-    return {"directory": entry["directory"], "snapshot": version, "change": change, **Engine.snapshot_info(path)}
+    return {
+        "directory": entry["directory"],
+        "snapshot": version,
+        "change": change,
+        **Engine.snapshot_info(path),
+    }
 
 
 def umount(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     with node.commands:
         mount_id, entry = _find(node, params["directory"])
         if entry["directory"] != os.path.abspath(params["directory"]):
-            raise NotFound("not-mounted", f"directory: {params['directory']} lies inside the mount {entry['directory']}; unmount that")
+            raise NotFound(
+                "not-mounted",
+                f"directory: {params['directory']} lies inside the mount {entry['directory']}; unmount that",
+            )
         try:
             node.engine.unmount(mount_id, bool(params.get("lazy")))
         except EngineError as error:
@@ -179,7 +203,13 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     counters = node.engine.counters()
     return {
         "version": __version__,
-        "node": {"pid": os.getpid(), "keeper_pid": node.keeper, "socket": node.settings.socket, "since": node.began, "rss_bytes": _rss()},
+        "node": {
+            "pid": os.getpid(),
+            "keeper_pid": node.keeper,
+            "socket": node.settings.socket,
+            "since": node.began,
+            "rss_bytes": _rss(),
+        },
         "cache": node.engine.cache_usage(),
         "counters": counters,
         "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
@@ -243,7 +273,14 @@ def snapshots(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     for version in store.versions():
         path = str(store.path(str(version["id"])))
         coverage = node.engine.coverage(mount_id, path, [])
-        versions.append({**version, **coverage, "mounted": version["id"] == entry["snapshot"], "readable": _readable(store, version, coverage)})
+        versions.append(
+            {
+                **version,
+                **coverage,
+                "mounted": version["id"] == entry["snapshot"],
+                "readable": _readable(store, version, coverage),
+            }
+        )
     return {"current": store.current(), "versions": versions}
 
 
@@ -263,7 +300,10 @@ def rollback(node: Node, params: Params, _: Progress) -> dict[str, Any]:
         store = _store(node, entry)
         version = store.find(params["snapshot"])
         if entry["pin"]:
-            raise MountFailure("pinned", f"{entry['directory']} is mounted with --pin and never switches; mount it again with --snapshot {version}")
+            raise MountFailure(
+                "pinned",
+                f"{entry['directory']} is mounted with --pin and never switches; mount it again with --snapshot {version}",
+            )
         if version != entry["snapshot"]:
             _switch(node, mount_id, entry, version)
         return {"directory": entry["directory"], "snapshot": version}
@@ -325,14 +365,17 @@ def credentials(node: Node, params: Params, _: Progress) -> dict[str, Any]:
 def metrics(node: Node, _: Params, __: Progress) -> str:
     lines = []
     usage = node.engine.cache_usage()
-    values = node.engine.counters() | {"cache_allocated_bytes": usage["allocated_bytes"], "cache_limit_bytes": usage["limit_bytes"]}
+    values = node.engine.counters() | {
+        "cache_allocated_bytes": usage["allocated_bytes"],
+        "cache_limit_bytes": usage["limit_bytes"],
+    }
     for name, value in sorted(values.items()):
         kind = "counter" if name.endswith("_total") else "gauge"
         lines += [f"# TYPE headrace_{name} {kind}", f"headrace_{name} {value:.17g}"]
     return "\n".join(lines) + "\n"
 
 
-def attach(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
+def attach(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """For the SDK: an origin and a snapshot to read through the hand-out door."""
     bucket, prefix = parse_uri(params["source"])
     for mount_id, entry in node.kept.mounts.items():

@@ -67,14 +67,15 @@ def _answer(options: dict[str, Any]) -> dict[str, Any]:
         frozen = credentials.get_frozen_credentials() if credentials else None
         expires = getattr(credentials, "_expiry_time", None) if credentials else None
         bundle = session.get_config_variable("ca_bundle")
-        style = ((session.get_scoped_config().get("s3") or {}) if isinstance(session.get_scoped_config().get("s3"), dict) else {}).get("addressing_style")
+        style = ((session.get_scoped_config().get("s3") or {}) if isinstance(session.get_scoped_config().get("s3"), dict) else {}).get(
+            "addressing_style"
+        )
     except botocore.exceptions.BotoCoreError as error:
         raise CredentialFailure("bad-credentials", f"credentials: {error}; check AWS_PROFILE and the AWS files") from None
     if frozen is None and not options.get("anonymous"):
         raise CredentialFailure(
             "bad-credentials",
-            "credentials: none were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
-            "or use --anonymous for a public bucket",
+            "credentials: none were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use --anonymous for a public bucket",
         )
     return {
         "region": region,

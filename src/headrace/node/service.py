@@ -76,7 +76,14 @@ class Node:
         slots = {int(slot): path for slot, path in mount["slots"].items()}
         try:
             engine.mount_resume(
-                mount_id, mount_id, slots, max(slots), fuse_fd=fuse, state_fd=state, directory=mount["directory"], **mount["look"]
+                mount_id,
+                mount_id,
+                slots,
+                max(slots),
+                fuse_fd=fuse,
+                state_fd=state,
+                directory=mount["directory"],
+                **mount["look"],
             )
         except EngineError as error:
             print(f"node: {mount['directory']} can't go on: {error.message}", file=sys.stderr, flush=True)
@@ -200,7 +207,11 @@ class Node:
                 try:
                     renew(self, mount_id, None)
                 except HeadraceError as error:
-                    print(f"node: renewing credentials of {mount['directory']}: {error.message}", file=sys.stderr, flush=True)
+                    print(
+                        f"node: renewing credentials of {mount['directory']}: {error.message}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
 
     # Commands
 
@@ -244,7 +255,10 @@ class Node:
                 raise self.fault
             method = METHODS.get(str(message.get("method")))
             if method is None:
-                raise NodeFailure("unknown", f"method: the node knows no {message.get('method')!r}; restart it after an upgrade")
+                raise NodeFailure(
+                    "unknown",
+                    f"method: the node knows no {message.get('method')!r}; restart it after an upgrade",
+                )
             return {"result": method(self, dict(message.get("params") or {}), progress)}
         except (HeadraceError, EngineError) as error:
             return {"error": {"code": error.code, "message": error.message}}
@@ -252,4 +266,9 @@ class Node:
             import traceback
 
             traceback.print_exc()
-            return {"error": {"code": "internal", "message": f"the node failed: {type(error).__name__}; its log has the details (`headrace logs`)"}}
+            return {
+                "error": {
+                    "code": "internal",
+                    "message": f"the node failed: {type(error).__name__}; its log has the details (`headrace logs`)",
+                }
+            }

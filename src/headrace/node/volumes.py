@@ -62,7 +62,10 @@ class VolumeStore:
         wanted = str(state["current"]) if version == "current" else version
         if wanted not in held:
             known = ", ".join(held) or "none"
-            raise NotFound("unknown-snapshot", f"snapshot: {version!r} is not held (held: {known}); mount without --snapshot to list the bucket")
+            raise NotFound(
+                "unknown-snapshot",
+                f"snapshot: {version!r} is not held (held: {known}); mount without --snapshot to list the bucket",
+            )
         return wanted
 
     def candidate(self) -> Path:
@@ -76,7 +79,14 @@ class VolumeStore:
         number = max((int(str(v["id"])[1:]) for v in state["versions"]), default=0) + 1
         version = f"v{number}"
         os.replace(candidate, self.path(version))
-        entry = {"id": version, "created": time.time(), "files": report["files"], "bytes": report["bytes"], "skipped": report["skipped"], "versioned": report["versioned"]}
+        entry = {
+            "id": version,
+            "created": time.time(),
+            "files": report["files"],
+            "bytes": report["bytes"],
+            "skipped": report["skipped"],
+            "versioned": report["versioned"],
+        }
         state["versions"].append(entry)
         state["current"] = version
         self._write(state)

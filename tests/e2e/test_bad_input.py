@@ -1,0 +1,58 @@
+"""Each mistake gets one message that names the field, the cause and the remedy; nothing is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.bucket import Bucket
+from support.headrace import Headrace
+
+
+@pytest.mark.parametrize(
+    ("change", "source", "options", "code", "words"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "wrong"}, None, [], 4, ["access key", "AWS_ACCESS_KEY_ID"]),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, None, [], 4, ["secret key", "AWS_SECRET_ACCESS_KEY"]),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, None, [], 5, ["endpoint", "AWS_ENDPOINT_URL"]),
+        ({}, "s3://no-such-bucket-here/m", [], 5, ["bucket", "no-such-bucket-here"]),
+        ({}, "NAME/nothing-here", [], 3, ["prefix", "nothing"]),
+        ({}, "NAME/m/a", [], 3, ["is an object", "/m"]),
+        ({}, "http://x/y", [], 2, ["s3://BUCKET"]),
+        ({}, None, ["--snapshot", "v9"], 3, ["snapshot", "v9"]),
+        ({"HEADRACE_CACHE_SIZE": "1Mi"}, None, [], 2, ["cache size", "16Mi"]),
+        ({"HEADRACE_CACHE_SIZE": "much"}, None, [], 2, ["cache size", "much"]),
+    ],
+)
+def test_one_message(
+    headrace: Headrace, bucket: Bucket, change: dict[str, str], source: str | None, options: list[str], code: int, words: list[str]
+) -> None:
+    bucket.put("m/a", b"1")
+    headrace.environment.update(change, HEADRACE_DEADLINE="3")
+    where = (source or "NAME/m").replace("NAME", bucket.uri())
+    target = headrace.base / "mnt"
+    done = headrace.run("mount", where, str(target), *options, check=False)
+    assert done.returncode == code, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not target.exists()
+    assert "wrong" not in done.stderr
+
+
+def test_a_directory_in_use(headrace: Headrace, bucket: Bucket) -> None:
+    bucket.put("m/a", b"1")
+    full = headrace.base / "full"
+    full.mkdir()
+    (full / "mine").write_text("x")
+    done = headrace.run("mount", bucket.uri("m"), str(full), check=False)
+    assert (done.returncode, "not empty" in done.stderr) == (1, True)
+    directory = headrace.mount(bucket.uri("m"))
+    done = headrace.run("mount", bucket.uri("m"), str(directory), check=False)
+    assert (done.returncode, "already mounted" in done.stderr) == (1, True)
+    with (directory / "a").open():
+        done = headrace.run("umount", str(directory), check=False)
+    assert done.returncode == 6
+    assert "pytest" in done.stderr or "python" in done.stderr
+    assert (Path(directory) / "a").read_text() == "1"

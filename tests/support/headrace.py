@@ -1,0 +1,96 @@
+"""A headrace of a test's own: cache, socket, mounts; everything stopped at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+COMMAND = str(Path(sys.executable).with_name("headrace"))
+
+
+def wait_until(what: str, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Waits for a condition, with a bound; gives what the condition gave."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, f"{what} did not come about in {seconds} s"
+        time.sleep(0.01)
+    return found
+
+
+class Headrace:
+    """Commands against a node of the test's own."""
+
+    def __init__(self, base: Path, environment: dict[str, str]) -> None:
+        self.base = base
+        runtime = base / "run"
+        runtime.mkdir(mode=0o700)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "HEADRACE_"))}
+        self.environment = {
+            **clean,
+            **environment,
+            "HEADRACE_CACHE_DIR": str(base / "cache"),
+            "HEADRACE_CACHE_SIZE": "2Gi",
+            "HEADRACE_CACHE_RESERVE": "0",
+            "HEADRACE_MEMORY": "64Mi",
+            "HEADRACE_NODE": str(runtime / "node.sock"),
+            "HEADRACE_DEADLINE": "20",
+            "HEADRACE_IDLE": "2",
+            "HOME": str(base),
+        }
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [COMMAND, *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
+        )
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+        return done
+
+    def mount(self, source: str, name: str = "mnt", *options: str) -> Path:
+        directory = self.base / name
+        self.run("mount", source, str(directory), *options)
+        return directory
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.run("status", "--json").stdout))
+
+    def node_pid(self) -> int:
+        return int(self.status()["node"]["pid"])
+
+    def counters(self) -> dict[str, float]:
+        return dict(self.status()["counters"])
+
+    def log(self) -> str:
+        path = self.base / "run/node.log"
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    def stop(self) -> None:
+        """Unmounts everything, ends keeper and node, and checks that nothing is left."""
+        status = json.loads(self.run("status", "--json", check=False).stdout or "{}")
+        for mount in status.get("mounts", []):
+            self.run("umount", "--lazy", mount["directory"], check=False)
+        node = status.get("node")
+        if node:
+            for pid in (node["pid"], node["keeper_pid"]):
+                if _alive(pid) and pid == node["pid"]:
+                    os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(AssertionError):
+                wait_until("the end of node and keeper", lambda: not _alive(node["pid"]) and not _alive(node["keeper_pid"]), 15)
+            for pid in (node["keeper_pid"], node["pid"]):
+                if _alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
