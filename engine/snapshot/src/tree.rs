@@ -1,277 +1,200 @@
-//! Keys in byte order become a tree, in one pass.
+//! Keys in byte order in, records of a tree out, in one pass with a stack.
 
-use crate::key::{SkipReason, check};
-use crate::layout::{ENTRY, FLAG_ARCHIVED, KIND_DIRECTORY, KIND_FILE};
-use crate::spool::Record;
-use memmap2::MmapMut;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use crate::column::Column;
+use crate::entry::Totals;
+use crate::error::SnapshotError;
+use crate::layout::{CHILDREN, RECORDS, SECTIONS, SKIPPED, TEXT};
+use crate::record::{Body, RECORD_BYTES, Record};
+use crate::rules::{self, SkipReason};
+use crate::spooled::Spooled;
+use std::io;
 use std::path::Path;
 
-const BUFFER: usize = 256 * 1024;
+/// Ids are u32 and the last one is left free.
+const ENTRIES_MAX: u64 = u32::MAX as u64;
 
-/// A directory whose children are still arriving.
-struct Open {
-    id: u32,
-    /// Length of its path, with the slash behind it.
-    path_len: usize,
-    names: Vec<u8>,
-    children: Vec<Child>,
-}
-
-#[derive(Clone, Copy)]
-struct Child {
-    at: usize,
-    len: u16,
-    id: u32,
-    directory: bool,
-}
-
-/// What is known of a directory only when it closes.
-struct Closed {
-    id: u32,
-    first: u64,
-    count: u32,
-}
-
-/// A column in the making.
-pub(crate) struct Column {
-    out: BufWriter<File>,
-    pub(crate) bytes: u64,
-}
-
-impl Column {
-    fn create(directory: &Path) -> io::Result<Self> {
-        Ok(Self { out: BufWriter::with_capacity(BUFFER, tempfile::tempfile_in(directory)?), bytes: 0 })
-    }
-
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<u64> {
-        let at = self.bytes;
-        self.out.write_all(bytes)?;
-        self.bytes += bytes.len() as u64;
-        Ok(at)
-    }
-
-    fn finish(self) -> io::Result<File> {
-        self.out.into_inner().map_err(io::IntoInnerError::into_error)
-    }
-}
-
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Counts {
-    pub(crate) files: u64,
-    pub(crate) directories: u64,
-    pub(crate) bytes: u64,
-    pub(crate) skipped: u64,
-}
-
-/// Builds the columns.
 pub(crate) struct Tree {
-    entries: Column,
-    pub(crate) text: Column,
-    children: Column,
-    skipped: Column,
-    next: u32,
+    pub(crate) columns: [Column; SECTIONS],
+    pub(crate) totals: Totals,
+    pub(crate) versioned: bool,
+    /// Directories whose children came in another order than that of names; see [`crate::names`].
+    pub(crate) unordered: Vec<u32>,
     created_ns: i64,
-    stack: Vec<Open>,
-    /// Path of the innermost open directory, with a slash behind each part.
+    open: Vec<OpenDirectory>,
+    /// Path of the innermost open directory, with a trailing slash unless it is the root.
     path: Vec<u8>,
     last_key: Option<Vec<u8>>,
-    closed: Vec<Closed>,
-    /// Files that a directory of the same name hides, with their sizes.
-    dead: Vec<u32>,
-    sizes_of_dead: u64,
-    pub(crate) counts: Counts,
+    next_id: u32,
+}
+
+/// A directory that more keys may follow for.
+struct OpenDirectory {
+    id: u32,
+    record: Record,
+    /// Length of its path, with the trailing slash.
+    path_bytes: usize,
+    /// The marker's, once there was one.
+    marked_ns: Option<i64>,
+    children: Vec<u32>,
+    last_name: Vec<u8>,
+    ordered: bool,
 }
 
 impl Tree {
-    pub(crate) fn create(directory: &Path, created_ns: i64) -> io::Result<Self> {
-        let mut tree = Self {
-            entries: Column::create(directory)?,
-            text: Column::create(directory)?,
-            children: Column::create(directory)?,
-            skipped: Column::create(directory)?,
-            next: 0,
+    pub(crate) fn new(columns: [Column; SECTIONS], created_ns: i64) -> io::Result<Self> {
+        let mut tree = Tree {
+            columns,
+            totals: Totals::default(),
+            versioned: false,
+            unordered: Vec::new(),
             created_ns,
-            stack: Vec::new(),
+            open: Vec::new(),
             path: Vec::new(),
             last_key: None,
-            closed: Vec::new(),
-            dead: Vec::new(),
-            sizes_of_dead: 0,
-            counts: Counts::default(),
+            next_id: 0,
         };
-        tree.open(b"", created_ns)?;
+        tree.open_directory(b"")?;
         Ok(tree)
     }
 
-    /// False when there are more entries than ids.
-    pub(crate) fn add(&mut self, record: &Record) -> io::Result<bool> {
-        if let Err(reason) = check(&record.key) {
-            self.skip(&record.key, reason)?;
-            return Ok(true);
-        }
-        if self.last_key.as_deref() == Some(&record.key) {
-            self.skip(&record.key, SkipReason::Repeated)?;
-            return Ok(true);
-        }
-        // Room for every part as a directory.
-        if self.next > u32::MAX - 4098 {
-            return Ok(false);
-        }
-        self.last_key = Some(record.key.clone());
-        self.close_to(&record.key)?;
-        let marker = record.key.ends_with(b"/");
-        let mut rest = &record.key[self.path.len()..];
-        while let Some(slash) = rest.iter().position(|b| *b == b'/') {
-            let (part, after) = (&rest[..slash], &rest[slash + 1..]);
-            let mtime = if marker && after.is_empty() { record.mtime_ns } else { self.created_ns };
-            self.open(part, mtime)?;
-            rest = after;
-        }
-        if !rest.is_empty() {
-            self.file(rest, record)?;
-        }
-        Ok(true)
-    }
-
-    /// Closes the directories that the key is not in.
-    fn close_to(&mut self, key: &[u8]) -> io::Result<()> {
-        while self.stack.len() > 1 && !key.starts_with(&self.path) {
-            self.close()?;
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, name: &[u8], mtime_ns: i64) -> io::Result<()> {
-        let id = self.take_id();
-        let parent = self.stack.last().map_or(0, |d| d.id);
-        let name_at = self.text.push(name)?;
-        let mut entry = head(KIND_DIRECTORY, 0, name, parent, name_at);
-        entry[24..32].copy_from_slice(&mtime_ns.to_le_bytes());
-        self.entries.push(&entry)?;
-        if id > 0 {
-            self.adopt(name, id, true);
-            self.path.extend_from_slice(name);
-            self.path.push(b'/');
-        }
-        self.stack.push(Open { id, path_len: self.path.len(), names: Vec::new(), children: Vec::new() });
-        self.counts.directories += 1;
-        Ok(())
-    }
-
-    fn file(&mut self, name: &[u8], record: &Record) -> io::Result<()> {
-        let id = self.take_id();
-        let parent = self.stack.last().map_or(0, |d| d.id);
-        let name_at = self.text.push(name)?;
-        let etag_at = self.text.push(&record.etag)?;
-        let version_at = self.text.push(&record.version)?;
-        let flags = if record.archived { FLAG_ARCHIVED } else { 0 };
-        let mut entry = head(KIND_FILE, flags, name, parent, name_at);
-        entry[16..24].copy_from_slice(&record.size.to_le_bytes());
-        entry[24..32].copy_from_slice(&record.mtime_ns.to_le_bytes());
-        entry[32..40].copy_from_slice(&etag_at.to_le_bytes());
-        entry[40..42].copy_from_slice(&length(&record.etag));
-        entry[42..44].copy_from_slice(&length(&record.version));
-        entry[48..56].copy_from_slice(&version_at.to_le_bytes());
-        self.entries.push(&entry)?;
-        self.adopt(name, id, false);
-        self.counts.files += 1;
-        self.counts.bytes += record.size;
-        Ok(())
-    }
-
-    fn take_id(&mut self) -> u32 {
-        let id = self.next;
-        self.next += 1;
-        id
-    }
-
-    fn adopt(&mut self, name: &[u8], id: u32, directory: bool) {
-        if let Some(parent) = self.stack.last_mut() {
-            let at = parent.names.len();
-            parent.names.extend_from_slice(name);
-            let [low, high] = length(name);
-            parent.children.push(Child { at, len: u16::from_le_bytes([low, high]), id, directory });
-        }
-    }
-
-    fn close(&mut self) -> io::Result<()> {
-        let Some(mut open) = self.stack.pop() else { return Ok(()) };
-        let name = |c: &Child| &open.names[c.at..c.at + usize::from(c.len)];
-        // Directories after files of the same name, so that the later one of two neighbours is the one that stays.
-        open.children.sort_by(|a, b| name(a).cmp(name(b)).then(a.directory.cmp(&b.directory)));
-        let first = self.children.bytes / 4;
-        let mut count = 0u32;
-        let mut shadowed = Vec::new();
-        for (index, child) in open.children.iter().enumerate() {
-            if open.children.get(index + 1).is_some_and(|next| name(next) == name(child)) {
-                shadowed.push((child.id, [&self.path[..open.path_len], name(child)].concat()));
-                continue;
+    /// Adds one key; none may be smaller than the one before.
+    pub(crate) fn add(&mut self, entry: &Spooled<'_>, target: &Path) -> Result<(), SnapshotError> {
+        let failed = || SnapshotError::io("write", target);
+        let verdict = match &mut self.last_key {
+            Some(last) if last == entry.key => Err(SkipReason::Duplicate),
+            last => {
+                let last = last.get_or_insert_default();
+                last.clear();
+                last.extend(entry.key);
+                rules::check(entry.key)
             }
-            self.children.push(&child.id.to_le_bytes())?;
-            count += 1;
+        };
+        if let Err(reason) = verdict {
+            return self.skip(entry.key, reason).map_err(failed());
         }
-        for (id, key) in shadowed {
-            self.dead.push(id);
-            self.skip(&key, SkipReason::Shadowed)?;
+        // A key opens at most one directory for every two bytes, so this leaves room enough.
+        if u64::from(self.next_id) + entry.key.len() as u64 >= ENTRIES_MAX {
+            return Err(SnapshotError::TooMany { path: target.to_path_buf(), maximum: ENTRIES_MAX });
         }
-        self.closed.push(Closed { id: open.id, first, count });
-        self.path.truncate(self.stack.last().map_or(0, |d| d.path_len));
+        self.versioned |= entry.version.is_some_and(|v| v != b"null");
+        self.place(entry).map_err(failed())
+    }
+
+    fn place(&mut self, entry: &Spooled<'_>) -> io::Result<()> {
+        let slash = entry.key.iter().rposition(|byte| *byte == b'/');
+        let (directory, name) = entry.key.split_at(slash.map_or(0, |at| at + 1));
+        while !directory.starts_with(&self.path) {
+            self.close_directory()?;
+        }
+        let known = self.path.len();
+        for part in directory[known..].split_inclusive(|byte| *byte == b'/') {
+            self.open_directory(part.strip_suffix(b"/").unwrap_or(part))?;
+        }
+        if name.is_empty() {
+            if let Some(directory) = self.open.last_mut() {
+                directory.marked_ns = Some(entry.mtime_ns);
+            }
+            return Ok(());
+        }
+        self.file(name, entry)
+    }
+
+    fn file(&mut self, name: &[u8], entry: &Spooled<'_>) -> io::Result<()> {
+        let (id, parent, text) = self.adopt(name)?;
+        self.columns[TEXT].append(entry.etag)?;
+        self.columns[TEXT].append(entry.version.unwrap_or_default())?;
+        let record = Record {
+            text,
+            mtime_ns: entry.mtime_ns,
+            parent,
+            name_bytes: name.len() as u8,
+            body: Body::File {
+                size: entry.size,
+                etag_bytes: entry.etag.len() as u16,
+                version_bytes: entry.version.map(|v| v.len() as u16),
+                archived: entry.archived,
+                dropped: false,
+            },
+        };
+        debug_assert_eq!(self.columns[RECORDS].bytes(), id as u64 * RECORD_BYTES as u64);
+        self.columns[RECORDS].append(&record.encode())?;
+        self.totals.files += 1;
+        self.totals.bytes = self.totals.bytes.saturating_add(entry.size);
         Ok(())
     }
 
-    fn skip(&mut self, key: &[u8], reason: SkipReason) -> io::Result<()> {
-        self.counts.skipped += 1;
-        let length = u32::try_from(key.len()).map_err(io::Error::other)?;
-        self.skipped.push(&length.to_le_bytes())?;
-        self.skipped.push(&[reason as u8])?;
-        self.skipped.push(key)?;
+    fn open_directory(&mut self, name: &[u8]) -> io::Result<()> {
+        let (id, parent, text) = self.adopt(name)?;
+        let record =
+            Record { text, mtime_ns: 0, parent, name_bytes: name.len() as u8, body: Body::Directory { first_child: 0, children: 0 } };
+        self.columns[RECORDS].append(&record.encode())?;
+        if id > 0 {
+            self.path.extend(name);
+            self.path.push(b'/');
+            self.totals.dirs += 1;
+        }
+        self.open.push(OpenDirectory {
+            id,
+            record,
+            path_bytes: self.path.len(),
+            marked_ns: None,
+            children: Vec::new(),
+            last_name: Vec::new(),
+            ordered: true,
+        });
         Ok(())
     }
 
-    /// The finished columns: entries, text, children, skipped, with their lengths.
-    pub(crate) fn finish(mut self) -> io::Result<([(File, u64); 4], Counts)> {
-        while !self.stack.is_empty() {
-            self.close()?;
-        }
-        let lengths = [self.entries.bytes, self.text.bytes, self.children.bytes, self.skipped.bytes];
-        let entries = self.entries.finish()?;
-        // SAFETY: the temporary file is ours alone and keeps its length while mapped.
-        let mut map = unsafe { MmapMut::map_mut(&entries)? };
-        for closed in &self.closed {
-            let at = closed.id as usize * ENTRY;
-            map[at + 16..at + 24].copy_from_slice(&closed.first.to_le_bytes());
-            map[at + 32..at + 36].copy_from_slice(&closed.count.to_le_bytes());
-        }
-        for id in &self.dead {
-            let at = *id as usize * ENTRY;
-            map[at] = 0;
-            let size: [u8; 8] = map[at + 16..at + 24].try_into().map_err(io::Error::other)?;
-            self.sizes_of_dead += u64::from_le_bytes(size);
-        }
-        drop(map);
-        let mut counts = self.counts;
-        counts.files -= self.dead.len() as u64;
-        counts.bytes -= self.sizes_of_dead;
-        let files = [entries, self.text.finish()?, self.children.finish()?, self.skipped.finish()?];
-        let mut columns = files.into_iter().zip(lengths);
-        let mut take = || columns.next().ok_or_else(|| io::Error::other("four columns"));
-        Ok(([take()?, take()?, take()?, take()?], counts))
+    /// Gives the next id to a child of the innermost open directory; also says its parent and where its text is.
+    fn adopt(&mut self, name: &[u8]) -> io::Result<(u32, u32, u64)> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let text = self.columns[TEXT].bytes();
+        self.columns[TEXT].append(name)?;
+        let Some(directory) = self.open.last_mut() else {
+            return Ok((id, 0, text));
+        };
+        // Equal names, an object beside a directory, count as unordered: they are told apart then.
+        directory.ordered &= directory.children.is_empty() || *directory.last_name < *name;
+        directory.last_name.clear();
+        directory.last_name.extend(name);
+        directory.children.push(id);
+        Ok((id, directory.id, text))
     }
-}
 
-fn head(kind: u8, flags: u8, name: &[u8], parent: u32, name_at: u64) -> [u8; ENTRY] {
-    let mut entry = [0; ENTRY];
-    entry[0] = kind;
-    entry[1] = flags;
-    entry[2..4].copy_from_slice(&length(name));
-    entry[4..8].copy_from_slice(&parent.to_le_bytes());
-    entry[8..16].copy_from_slice(&name_at.to_le_bytes());
-    entry
-}
+    fn close_directory(&mut self) -> io::Result<()> {
+        let Some(mut directory) = self.open.pop() else {
+            return Ok(());
+        };
+        let parent_path = self.open.last().map_or(0, |parent| parent.path_bytes);
+        self.path.truncate(parent_path);
+        directory.record.mtime_ns = directory.marked_ns.unwrap_or(self.created_ns);
+        directory.record.body =
+            Body::Directory { first_child: self.columns[CHILDREN].bytes() / 4, children: directory.children.len() as u32 };
+        for child in &directory.children {
+            self.columns[CHILDREN].append(&child.to_le_bytes())?;
+        }
+        if !directory.ordered {
+            self.unordered.push(directory.id);
+        }
+        let at = u64::from(directory.id) * RECORD_BYTES as u64;
+        self.columns[RECORDS].replace(at, &directory.record.encode())
+    }
 
-/// Names are at most 255 bytes; ETags and version ids are far below 64 KiB, and one that isn't loses its end.
-fn length(bytes: &[u8]) -> [u8; 2] {
-    u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_le_bytes()
+    /// Notes a key that is not in the tree.
+    pub(crate) fn skip(&mut self, key: &[u8], reason: SkipReason) -> io::Result<()> {
+        self.totals.skipped += 1;
+        let column = &mut self.columns[SKIPPED];
+        column.append(&[reason as u8])?;
+        column.append(&(key.len() as u32).to_le_bytes())?;
+        column.append(key)
+    }
+
+    /// Ends all directories; everything is in the columns' files then.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        while !self.open.is_empty() {
+            self.close_directory()?;
+        }
+        self.columns.iter_mut().try_for_each(Column::flush)
+    }
 }
