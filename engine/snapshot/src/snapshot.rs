@@ -68,7 +68,7 @@ impl Snapshot {
             at = end;
         }
         let snapshot = Snapshot { map, header: header.about, totals: header.totals, sections };
-        let whole = snapshot.section(RECORDS).len() % RECORD_BYTES == 0;
+        let whole = snapshot.section(RECORDS).len().is_multiple_of(RECORD_BYTES);
         let root = snapshot.entry(EntryId::ROOT).map(|root| root.kind);
         if at != snapshot.map.len() {
             return Err(Bad::Section("bytes after its end".to_owned()));

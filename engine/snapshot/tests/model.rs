@@ -69,7 +69,7 @@ fn listed(snapshot: &Snapshot) -> BTreeMap<String, u64> {
                 EntryKind::File => {
                     let path = snapshot.path(child);
                     assert_eq!(snapshot.find(&path), Some(child));
-                    assert_eq!((entry.etag, entry.archived), (format!("\"{:032x}\"", entry.size).as_str(), entry.size % 7 == 0));
+                    assert_eq!((entry.etag, entry.archived), (format!("\"{:032x}\"", entry.size).as_str(), entry.size.is_multiple_of(7)));
                     found.insert(path, entry.size);
                 }
             }
