@@ -29,7 +29,8 @@ _POLL_SECONDS = 0.2
 _BACKLOG = 128
 # A node that dies again and again is started ever more slowly, but never given up: mounts wait for it.
 _PAUSES = (0.0, 0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-_CALM_SECONDS = 60.0
+# A node that ran this long was well; one that dies sooner may die of what it finds, so its successor waits.
+_CALM_SECONDS = 1.0
 
 
 class Kept:
