@@ -1,0 +1,73 @@
+"""Bind mounts of a mount in other mount namespaces, made before and after a kill of the node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from support.bucket import Bucket
+from support.headrace import Headrace, wait_until
+
+MIB = 1 << 20
+
+# Binds the mount to a place of its own, then answers each line of its input with the digest of a file there.
+INSIDE = """
+import hashlib, subprocess, sys
+source, target = sys.argv[1:]
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+subprocess.run(["mount", "--bind", source, target], check=True)
+print("bound", flush=True)
+for line in sys.stdin:
+    with open(f"{target}/{line.strip()}", "rb") as file:
+        print(hashlib.file_digest(file, "sha256").hexdigest(), flush=True)
+"""
+
+
+class Namespace:
+    """A process in a mount namespace of its own, with the mount bound elsewhere."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        target.mkdir()
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", sys.executable, "-c", INSIDE, str(source), str(target)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "bound\n"
+
+    def digest(self, name: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(name + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(10) == 0
+
+
+def test_bind_mounts_made_before_and_after_a_kill(headrace: Headrace, bucket: Bucket) -> None:
+    import hashlib
+
+    for name in ("a", "b", "c"):
+        bucket.put(f"m/{name}", 3 * MIB + 5)
+    expected = {name: hashlib.sha256(bucket.objects[f"m/{name}"]).hexdigest() for name in ("a", "b", "c")}
+    directory = headrace.mount(bucket.uri("m"))
+    before = Namespace(directory, headrace.base / "before")
+    assert before.digest("a") == expected["a"]
+    pid = headrace.node_pid()
+    os.kill(pid, signal.SIGKILL)
+    # Nothing asks for the new node: what is read through the old binding must bring the bytes by itself.
+    assert before.digest("b") == expected["b"]
+    after = Namespace(directory, headrace.base / "after")
+    assert {name: after.digest(name) for name in expected} == expected
+    os.kill(wait_until("the next node", lambda: (new := headrace.node_pid()) != pid and new), signal.SIGKILL)
+    assert {name: before.digest(name) for name in expected} == expected
+    assert {name: after.digest(name) for name in expected} == expected
+    before.close()
+    after.close()
