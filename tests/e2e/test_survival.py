@@ -8,6 +8,8 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
+
 from support.bucket import Bucket
 from support.headrace import Headrace, wait_until
 
@@ -45,7 +47,8 @@ class Reader(threading.Thread):
                     return
 
 
-def test_twenty_kills_of_the_node_under_eight_readers(headrace: Headrace, bucket: Bucket) -> None:
+@pytest.mark.parametrize(("victim", "evicting"), [("pid", True), ("keeper_pid", False)], ids=["node", "keeper"])
+def test_twenty_kills_under_eight_readers(headrace: Headrace, bucket: Bucket, victim: str, evicting: bool) -> None:
     data = bucket.put("m/big", SIZE)
     path = headrace.mount(bucket.uri("m")) / "big"
     stop = threading.Event()
@@ -54,11 +57,11 @@ def test_twenty_kills_of_the_node_under_eight_readers(headrace: Headrace, bucket
         reader.start()
     try:
         for kill in range(KILLS):
-            pid = headrace.node_pid()
-            if kill % 3 == 0:
+            pid = headrace.status()["node"][victim]
+            if evicting and kill % 3 == 0:
                 headrace.run("cache", "evict", "--all")
             os.kill(pid, signal.SIGKILL)
-            wait_until("another node", lambda dead=pid: headrace.node_pid() != dead)
+            wait_until("its successor", lambda dead=pid: headrace.status()["node"][victim] != dead)
     finally:
         stop.set()
         for reader in readers:

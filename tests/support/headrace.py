@@ -30,6 +30,7 @@ class Headrace:
 
     def __init__(self, base: Path, environment: dict[str, str]) -> None:
         self.base = base
+        self.prefix: list[str] = []
         runtime = base / "run"
         runtime.mkdir(mode=0o700)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "HEADRACE_"))}
@@ -48,7 +49,13 @@ class Headrace:
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [COMMAND, *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
+            [*self.prefix, COMMAND, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
         if check:
             assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
