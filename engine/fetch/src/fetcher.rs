@@ -244,6 +244,7 @@ fn tick(fetcher: &Weak<Fetcher>, bell: &(Mutex<bool>, Condvar)) {
         match fetcher.upgrade() {
             Some(fetcher) => {
                 fetcher.expire();
+                fetcher.shared.writer.offer_again(1);
                 fetcher.shared.fill.step(&fetcher.shared);
             }
             None => return,

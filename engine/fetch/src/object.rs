@@ -218,7 +218,7 @@ impl Object {
     /// True while bytes are on their way or wait for the disk.
     pub(crate) fn busy(&self) -> bool {
         let state = self.state.lock();
-        !state.flights.is_empty() || !state.memory.is_empty()
+        !state.flights.is_empty() || state.memory.values().any(|s| !s.is_refused())
     }
 
     fn look_ahead(&self, state: &mut State, range: &Range<u64>) -> Range<u64> {

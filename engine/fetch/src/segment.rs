@@ -15,6 +15,8 @@ pub struct Segment {
     served: AtomicUsize,
     /// Set once by whoever takes the segment out of memory, so that it happens once.
     released: AtomicBool,
+    /// The cache could not take it; it stays for readers while memory lasts.
+    refused: AtomicBool,
     buffer: UnsafeCell<Buffer>,
 }
 
@@ -33,6 +35,7 @@ impl Segment {
             filled: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
             released: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             buffer: UnsafeCell::new(buffer),
         }
     }
@@ -87,6 +90,16 @@ impl Segment {
     /// True when readers took as many bytes as arrived: dropping it costs no reader another request.
     pub(crate) fn consumed(&self) -> bool {
         self.served.load(Relaxed) >= self.filled()
+    }
+
+    /// Notes whether the cache refused it when it was last offered; returns what was noted before.
+    pub(crate) fn set_refused(&self, refused: bool) -> bool {
+        self.refused.swap(refused, Relaxed)
+    }
+
+    /// True when the cache could not take it: it no longer is on its way to the disk.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed)
     }
 
     /// True for the first caller only.

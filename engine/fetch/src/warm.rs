@@ -62,6 +62,7 @@ impl Fetcher {
         totals: (u64, u64),
         report: &mut dyn FnMut(&WarmProgress) -> bool,
     ) -> (WarmProgress, Vec<WarmFailure>) {
+        self.shared().writer.offer_again(usize::MAX);
         let fetched_before = self.counters().fetched_bytes.load(Relaxed);
         let gate = Arc::new(Gate { flying: Mutex::new(0), landed: Condvar::new() });
         let mut progress = WarmProgress { files_total: totals.0, bytes_total: totals.1, ..Default::default() };

@@ -84,7 +84,8 @@ impl Writer {
             (Some(file), _) => matches!(file.write(segment.base(), &segment.bytes()[..length]), Kept::Yes),
             (None, _) => false,
         };
-        if !kept {
+        let refused_before = segment.set_refused(!kept);
+        if !kept && !refused_before {
             self.counters.unkept_bytes.fetch_add(segment.filled() as u64, Relaxed);
         }
         // A partly filled last chunk is not kept, but a reader may still want its bytes: `uncovered` fetches them again.
@@ -93,6 +94,19 @@ impl Writer {
         } else {
             self.state.lock().limbo.push_back(Entry { object, segment });
         }
+        if kept && refused_before {
+            self.offer_again(usize::MAX);
+        }
+    }
+
+    /// Offers up to `count` segments that the cache refused to it again: there may be room now.
+    pub(crate) fn offer_again(&self, count: usize) {
+        let mut state = self.state.lock();
+        let count = count.min(state.limbo.len());
+        let State { queue, limbo, .. } = &mut *state;
+        queue.extend(limbo.drain(..count));
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Waits until nothing is queued or being written, or `patience` is over. True when drained.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import BusyFailure, HeadraceError, MountFailure, NotFound, from_code
 from headrace.node import resolver
+from headrace.node.space import check_room
 from headrace.node.volumes import VolumeStore, parse_uri
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
                 "mount-failed",
                 f"directory: {directory} is already mounted; unmount it first (`headrace umount {directory}`)",
             )
+        check_room(node.engine.cache_usage(), node.settings.cache_reserve)
         options = dict(params.get("origin") or {})
         environment = dict(params["environment"])
         origin = resolver.resolve(environment, options)

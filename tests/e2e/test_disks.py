@@ -1,0 +1,98 @@
+"""Cache disks on a bad day: readers get their bytes from the origin, and status says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.bucket import Bucket
+from support.disk import Disk, disk
+from support.headrace import Headrace, wait_until
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def own(headrace: Headrace, tmp_path: Path) -> Iterator[Disk]:
+    """A disk that holds the cache of this test's headrace."""
+    with disk(tmp_path, "disk", 96 * MIB) as made:
+        headrace.environment["HEADRACE_CACHE_DIR"] = f"{made.directory}/cache"
+        headrace.environment["HEADRACE_CACHE_SIZE"] = "1Gi"
+        yield made
+        headrace.stop()
+
+
+def fill(directory: Path) -> None:
+    """Takes what is free on a disk."""
+    with (directory / "filler").open("wb") as file:
+        try:
+            while file.write(bytes(MIB)):
+                file.flush()
+        except OSError:
+            return
+
+
+def test_a_disk_that_fills_up_while_it_is_used(headrace: Headrace, bucket: Bucket, own: Disk) -> None:
+    data = [bucket.put(f"m/{index}", 16 * MIB) for index in range(3)]
+    directory = headrace.mount(bucket.uri("m"))
+    assert (directory / "0").read_bytes() == data[0]
+    wait_until("completion", lambda: headrace.status()["mounts"][0]["files_complete"] == 1)
+    # Held, so that it can't be dropped to make room for the others.
+    with (directory / "0").open("rb") as held:
+        fill(own.directory)
+        for _ in range(2):
+            for index in range(3):
+                assert (directory / str(index)).read_bytes() == data[index]
+        assert headrace.counters()["unkept_bytes_total"] > 0
+        assert held.read() == data[0]
+    (own.directory / "filler").unlink()
+    # Room again: kept again.
+    wait_until("everything is held", lambda: headrace.run("warm", str(directory), check=False).returncode == 0, 30)
+    assert headrace.status()["mounts"][0]["files_complete"] == 3
+
+
+def test_a_disk_that_becomes_read_only(headrace: Headrace, bucket: Bucket, own: Disk) -> None:
+    data = [bucket.put(f"m/{index}", 8 * MIB) for index in range(2)]
+    directory = headrace.mount(bucket.uri("m"))
+    assert (directory / "0").read_bytes() == data[0]
+    # What an ext4 does to itself after an I/O error; files open for writing forbid an ordinary remount.
+    Path(f"/sys/fs/ext4/{Path(own.device).name}/trigger_fs_error").write_text("test")
+    for _ in range(2):
+        for index in range(2):
+            assert (directory / str(index)).read_bytes() == data[index]
+    failed = headrace.status()["cache"]["directories"][0]
+    assert failed["failed"] or headrace.counters()["unkept_bytes_total"] > 0
+
+
+# At the disk's speed the file would take more than three minutes.
+@pytest.mark.timeout(120)
+def test_a_slow_disk_does_not_slow_a_reader_down_to_it(headrace: Headrace, bucket: Bucket, tmp_path: Path) -> None:
+    data = bucket.put("m/a", 200 * MIB)
+    with disk(tmp_path, "slow", 1024 * MIB) as slow:
+        headrace.environment["HEADRACE_CACHE_DIR"] = f"{slow.directory}/cache"
+        path = headrace.mount(bucket.uri("m")) / "a"
+        slow.limit_writes(1 * MIB)
+        try:
+            assert path.read_bytes() == data
+        finally:
+            slow.limit_writes(0)
+        headrace.stop()
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_cache_directory_that_can_not_be_used(headrace: Headrace, bucket: Bucket, own: Disk, state: str) -> None:
+    bucket.put("m/a", MIB)
+    if state == "full":
+        fill(own.directory)
+    else:
+        own.remount("ro")
+    done = headrace.run("mount", bucket.uri("m"), str(headrace.base / "mnt"), check=False)
+    assert done.returncode == 7, done.stderr
+    assert "cache" in done.stderr
+    assert str(own.directory) in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (headrace.base / "mnt").exists()
