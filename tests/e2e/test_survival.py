@@ -43,7 +43,8 @@ class Reader(threading.Thread):
                 if os.pread(file.fileno(), 70_000, at) != self.data[at : at + 70_000]:
                     self.failures.append(f"wrong bytes at {at}")
                 self.reads += 1
-                if self.stop.is_set():
+                # Paced, so that the readers don't take the processors from the node that is to come back.
+                if self.stop.wait(0.004):
                     return
 
 

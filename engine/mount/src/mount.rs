@@ -82,7 +82,7 @@ pub struct Mount {
     pub(crate) alive: AtomicBool,
     /// What the mount did.
     pub counters: MountCounters,
-    agreed: Agreed,
+    pub(crate) agreed: Agreed,
     passthrough: AtomicBool,
 }
 

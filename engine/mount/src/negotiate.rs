@@ -16,6 +16,11 @@ impl Agreed {
         self.flags & init::PASSTHROUGH != 0
     }
 
+    /// True when what is opened past the page cache can still be mapped.
+    pub(crate) fn direct_with_mmap(self) -> bool {
+        self.flags & init::DIRECT_IO_ALLOW_MMAP != 0
+    }
+
     pub(crate) fn resend(self) -> bool {
         self.flags & init::HAS_RESEND != 0
     }
@@ -63,7 +68,7 @@ fn answer(device: &Device, request: &Request<'_>, minor: u32, passthrough: bool)
         | init::NO_EXPORT_SUPPORT
         | init::HAS_RESEND;
     if passthrough {
-        wanted |= init::PASSTHROUGH;
+        wanted |= init::PASSTHROUGH | init::DIRECT_IO_ALLOW_MMAP;
     }
     let flags = wanted & offered;
     let mut reply = Packer::with_capacity(64);

@@ -35,7 +35,8 @@ impl Mount {
         self.counters.opens.fetch_add(1, Relaxed);
         if node.copy == 0 {
             self.nodes.enter(raw, &object, 1);
-            return self.reply_open(unique, open::KEEP_CACHE, 0);
+            let flags = if self.reads_past_the_page_cache(node) { open::DIRECT_IO } else { open::KEEP_CACHE };
+            return self.reply_open(unique, flags, 0);
         }
         match self.open_passthrough(unique & !UNIQUE_RESEND, raw, &object) {
             Ok(id) => {
@@ -48,6 +49,12 @@ impl Mount {
                 self.device.error(unique, libc::ESTALE);
             }
         }
+    }
+
+    /// The pages to keep are the cache file's own, which the kernel reads itself once the file is complete. Pages of an
+    /// incomplete file that will switch would hold every byte a second time, and filling them costs as much as the rest.
+    fn reads_past_the_page_cache(&self, node: NodeId) -> bool {
+        self.agreed.direct_with_mmap() && self.snapshot(node.slot).is_some_and(|snapshot| self.may_switch(&snapshot, node.entry))
     }
 
     fn reply_open(&self, unique: u64, flags: u32, backing: i32) {

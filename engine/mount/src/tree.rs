@@ -65,7 +65,7 @@ impl Mount {
         self.device.reply(unique, &reply.0);
     }
 
-    fn may_switch(&self, snapshot: &Snapshot, entry: EntryId) -> bool {
+    pub(crate) fn may_switch(&self, snapshot: &Snapshot, entry: EntryId) -> bool {
         self.passthrough() && snapshot.entry(entry).is_some_and(|e| e.kind == EntryKind::File && e.size >= SWITCH_MIN_BYTES)
     }
 

@@ -57,12 +57,15 @@ pub(crate) mod init {
     pub(crate) const MAX_PAGES: u64 = 1 << 22;
     pub(crate) const EXPLICIT_INVAL_DATA: u64 = 1 << 25;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
+    /// Files opened with DIRECT_IO may be mapped shared (Linux 6.6).
+    pub(crate) const DIRECT_IO_ALLOW_MMAP: u64 = 1 << 36;
     pub(crate) const PASSTHROUGH: u64 = 1 << 37;
     pub(crate) const NO_EXPORT_SUPPORT: u64 = 1 << 38;
     pub(crate) const HAS_RESEND: u64 = 1 << 39;
 }
 
 pub(crate) mod open {
+    pub(crate) const DIRECT_IO: u32 = 1;
     pub(crate) const KEEP_CACHE: u32 = 1 << 1;
     pub(crate) const CACHE_DIR: u32 = 1 << 3;
     pub(crate) const PASSTHROUGH: u32 = 1 << 7;
