@@ -28,9 +28,9 @@ from headrace.node import parcel
 _POLL_SECONDS = 0.2
 _BACKLOG = 128
 # A node that dies again and again is started ever more slowly, but never given up: mounts wait for it.
-_PAUSES = (0.0, 0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-# A node that ran this long was well; one that dies sooner may die of what it finds, so its successor waits.
-_CALM_SECONDS = 1.0
+_PAUSES = (0.0, 0.0, 0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+# A node that was ready for this long was well; one that dies sooner may die of what it found there.
+_CALM_SECONDS = 0.25
 
 
 class Kept:
@@ -128,16 +128,11 @@ class Keeper:
         self.node = 0
         self.pidfd = -1
         self.deaths = 0
-        self.started = 0.0
+        self.ready: float | None = None
 
     def adopt(self, channel: socket.socket, node: int) -> None:
         """Goes on beside a node that is already there."""
-        self.channel, self.node, self.pidfd, self.started = (
-            channel,
-            node,
-            os.pidfd_open(node),
-            time.monotonic(),
-        )
+        self.channel, self.node, self.pidfd, self.ready = channel, node, os.pidfd_open(node), None
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -183,7 +178,10 @@ class Keeper:
             if message["op"] == "done":
                 parcel.send(channel, {"ok": True})
                 return False
-            self.kept.apply(message, fds)
+            if message["op"] == "ready":
+                self.ready = time.monotonic()
+            else:
+                self.kept.apply(message, fds)
             parcel.send(channel, {"ok": True})
         except OSError:
             self._bury()
@@ -204,7 +202,7 @@ class Keeper:
         if self.channel is not None:
             self.channel.close()
             os.close(self.pidfd)
-        calm = time.monotonic() - self.started > _CALM_SECONDS
+        calm = self.ready is not None and time.monotonic() - self.ready > _CALM_SECONDS
         self.deaths = 0 if calm else self.deaths + 1
         self.channel, self.node, self.pidfd = None, 0, -1
         print("keeper: the node has died; starting another", file=sys.stderr, flush=True)
@@ -218,6 +216,7 @@ def main(arguments: list[str]) -> None:
         channel = socket.socket(fileno=int(arguments[1]))
         keeper = Keeper(receive_all(channel))
         keeper.adopt(channel, int(arguments[2]))
+        keeper.ready = time.monotonic()
         parcel.send(channel, {"ok": True, "keeper": os.getpid()})
     else:
         kept = begin(arguments[1])

@@ -104,7 +104,7 @@ class Node:
         """Makes a change known before it becomes visible; waits for the acknowledgement."""
         with self.lock:
             # Our own copy first: a new keeper gets it from there when this one dies in between.
-            if message["op"] != "done":
+            if message["op"] not in ("ready", "done"):
                 self.kept.apply(message, [os.dup(fd) for fd in fds or []])
             try:
                 parcel.send(self.channel, message, fds)
@@ -161,6 +161,7 @@ class Node:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         threading.Thread(target=self._accept, daemon=True).start()
+        self._tell({"op": "ready"})
         threading.Thread(target=self._watch_keeper, daemon=True).start()
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
