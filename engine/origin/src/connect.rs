@@ -86,7 +86,7 @@ impl Connector {
         let session = ClientConnection::new(Arc::clone(tls), name).map_err(|e| self.tls_failure(&e.to_string()))?;
         let mut stream = StreamOwned::new(session, socket);
         while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock).map_err(|e| self.tls_failure(&e.to_string()))?;
+            stream.conn.complete_io(&mut stream.sock).map_err(|e| self.handshake_failure(&e))?;
         }
         Ok(Connection::new(Stream::Tls(Box::new(stream))))
     }
@@ -131,7 +131,19 @@ impl Connector {
     }
 
     fn unreachable(&self, error: &io::Error) -> OriginError {
-        OriginError::Unreachable { endpoint: self.shown.clone(), cause: error.to_string() }
+        let cause = match &self.proxy {
+            Some(proxy) => format!("{error}, through the proxy {}:{} (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)", proxy.host, proxy.port),
+            None => error.to_string(),
+        };
+        OriginError::Unreachable { endpoint: self.shown.clone(), cause }
+    }
+
+    /// What TLS itself refused stays refused; a connection that broke meanwhile is worth another try.
+    fn handshake_failure(&self, error: &io::Error) -> OriginError {
+        match error.kind() {
+            io::ErrorKind::InvalidData => self.tls_failure(&error.to_string()),
+            _ => OriginError::broken(error),
+        }
     }
 
     fn tls_failure(&self, cause: &str) -> OriginError {

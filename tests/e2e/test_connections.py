@@ -1,0 +1,62 @@
+"""The way to the bucket, as AWS tools take it: HTTPS with a private authority, proxies, profiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.testing.access import Access
+from support.bucket import Bucket
+from support.headrace import Headrace
+from support.relay import address, https_front, tunnelling_proxy
+
+MIB = 1 << 20
+
+
+def test_https_with_a_private_authority(headrace: Headrace, bucket: Bucket, server: Access, tmp_path: Path) -> None:
+    data = bucket.put("m/a", 3 * MIB)
+    with https_front(address(server.endpoint), tmp_path) as (endpoint, authority):
+        headrace.environment["AWS_ENDPOINT_URL"] = endpoint
+        done = headrace.run("mount", bucket.uri("m"), str(tmp_path / "no"), check=False)
+        assert done.returncode == 5
+        assert "AWS_CA_BUNDLE" in done.stderr
+        headrace.environment["AWS_CA_BUNDLE"] = str(authority)
+        assert (headrace.mount(bucket.uri("m")) / "a").read_bytes() == data
+
+
+def test_https_through_a_proxy(headrace: Headrace, bucket: Bucket, server: Access, tmp_path: Path) -> None:
+    data = bucket.put("m/a", MIB)
+    seen: list[str] = []
+    with https_front(address(server.endpoint), tmp_path) as (endpoint, authority), tunnelling_proxy(seen) as proxy:
+        headrace.environment |= {"AWS_ENDPOINT_URL": endpoint, "AWS_CA_BUNDLE": str(authority), "HTTPS_PROXY": proxy, "NO_PROXY": ""}
+        assert (headrace.mount(bucket.uri("m")) / "a").read_bytes() == data
+        assert set(seen) == {endpoint.removeprefix("https://")}
+        count = len(seen)
+        headrace.environment["NO_PROXY"] = "localhost"
+        assert (headrace.mount(bucket.uri("m"), "direct") / "a").read_bytes() == data
+        assert len(seen) == count
+
+
+def test_a_proxy_that_is_not_there(headrace: Headrace, bucket: Bucket) -> None:
+    bucket.put("m/a", 1)
+    headrace.environment |= {"AWS_ENDPOINT_URL": "https://localhost:1", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    done = headrace.run("mount", bucket.uri("m"), str(headrace.base / "mnt"), check=False)
+    assert done.returncode == 5
+    assert "HTTPS_PROXY" in done.stderr
+
+
+def test_a_profile_with_the_shared_files(headrace: Headrace, bucket: Bucket, server: Access, tmp_path: Path) -> None:
+    data = bucket.put("m/a", MIB)
+    (tmp_path / "config").write_text(f"[profile models]\nregion = {server.region}\nendpoint_url = {server.endpoint}\n")
+    (tmp_path / "credentials").write_text(f"[models]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        del headrace.environment[name]
+    headrace.environment |= {
+        "AWS_PROFILE": "models",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+    }
+    assert (headrace.mount(bucket.uri("m")) / "a").read_bytes() == data
+    headrace.environment["AWS_PROFILE"] = "missing"
+    done = headrace.run("mount", bucket.uri("m"), str(tmp_path / "no"), check=False)
+    assert done.returncode == 4
+    assert "missing" in done.stderr

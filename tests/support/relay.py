@@ -1,0 +1,102 @@
+"""Things that stand between Headrace and a bucket: an HTTPS front, and a proxy that tunnels."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PIECE = 65536
+
+
+def address(endpoint: str) -> tuple[str, int]:
+    """Host and port of `http://HOST:PORT`."""
+    host, _, port = endpoint.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+@contextmanager
+def https_front(target: tuple[str, int], directory: Path) -> Iterator[tuple[str, Path]]:
+    """An HTTPS endpoint before a plain server, and the certificate authority (a PEM file) that vouches for it."""
+    certificate, key = directory / "front.pem", directory / "front.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def handle(plain: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as secure:
+            _join(secure, socket.create_connection(target))
+
+    with _serving(handle) as port:
+        yield f"https://localhost:{port}", certificate
+
+
+@contextmanager
+def tunnelling_proxy(seen: list[str]) -> Iterator[str]:
+    """A proxy for CONNECT; `seen` gets the target of each tunnel."""
+
+    def handle(client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += client.recv(1)
+            method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
+            if method != "CONNECT":
+                client.sendall(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n")
+                return
+            seen.append(target)
+            host, _, port = target.rpartition(":")
+            upstream = socket.create_connection((host, int(port)))
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            _join(client, upstream)
+
+    with _serving(handle) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _serving(handle: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Answers each connection on a thread of its own; gives the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+    acceptor = threading.Thread(target=accept, daemon=True)
+    acceptor.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join(5)
+
+
+def _join(one: socket.socket, other: socket.socket) -> None:
+    """Hands bytes on in both directions until either side ends."""
+    back = threading.Thread(target=_hand_on, args=(other, one), daemon=True)
+    back.start()
+    _hand_on(one, other)
+    back.join()
+    other.close()
+
+
+def _hand_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(_PIECE):
+            target.sendall(piece)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
