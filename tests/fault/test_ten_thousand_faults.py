@@ -1,0 +1,168 @@
+"""Ten thousand faults while many readers read in every way: no wrong byte, no hang, and EIO only for what fails for good."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import settings as configuration
+from headrace.node.client import connect
+from headrace.testing.content import content
+from headrace.testing.faults import LATE, POSSIBLE, Fault
+from headrace.testing.origin import Origin, failing_origin
+from support.headrace import Headrace, wait_until
+
+SEED = int(os.environ.get("HEADRACE_TEST_SEED", "20250607"))
+FAULTS = 10_000
+WRONG = (Fault.WRONG_ETAG, Fault.WRONG_RANGE, Fault.WRONG_LENGTH, Fault.WHOLE)
+READERS = {"random": 24, "sequential": 4, "mapped": 1, "mapped again": 1, "mapped once more": 1}
+SIZES = [0, 1, 4095, 4096, 16383, 16384, 16385, 100_000, (1 << 20) - 1, (1 << 20) + 1, *[3 << 20] * 6, *[5_000_003] * 6]
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    with failing_origin("models", seed=SEED) as running:
+        yield running
+
+
+@pytest.fixture
+def headrace(tmp_path: Path, origin: Origin) -> Iterator[Headrace]:
+    own = Headrace(tmp_path, origin.access.environment())
+    own.environment["HEADRACE_DEADLINE"] = "60"
+    yield own
+    origin.faults.clear()
+    own.stop()
+
+
+class Readers:
+    """Programs that read; see reader.py."""
+
+    def __init__(self, mount: Path, reference: Path) -> None:
+        script = str(Path(__file__).with_name("reader.py"))
+        self.running = [
+            subprocess.Popen(
+                [sys.executable, script, way.split()[0], str(threads), f"{SEED} {way}", str(mount), str(reference)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            for way, threads in READERS.items()
+        ]  # fmt: skip
+
+    def alive(self) -> bool:
+        return all(process.poll() is None for process in self.running)
+
+    def finish(self, seconds: float) -> list[dict[str, Any]]:
+        """Tells all to stop; their reports. A reader that hangs, or was killed by SIGBUS, fails the test."""
+        for process in self.running:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.stdin = None
+        until = time.monotonic() + seconds
+        reports = []
+        for process in self.running:
+            out, _ = process.communicate(timeout=max(0.0, until - time.monotonic()))
+            assert process.returncode == 0, f"a reader ended with {process.returncode}"
+            reports.append(json.loads(out))
+        return reports
+
+    def kill(self) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait()
+
+
+def test_ten_thousand_faults(headrace: Headrace, origin: Origin) -> None:
+    print(f"seed {SEED}; HEADRACE_TEST_SEED sets another")  # shown when the test fails
+    reference = headrace.base / "reference"
+    reference.mkdir()
+    for number, size in enumerate(SIZES):
+        data = content(SEED + number, 0, size)
+        (reference / f"f{number}").write_bytes(data)
+        origin.bucket("models").put(f"m/f{number}", data)
+    mount = headrace.mount("s3://models/m")
+    faults = origin.faults
+    faults.kinds = {**dict.fromkeys(POSSIBLE["range"], 1.0), Fault.STALL: 0.2, Fault.CAPPED: 0.5}
+    faults.stall, faults.late, faults.cap, faults.rate = 1.0, 0.2, 4 << 20, 0.5
+    client = connect(configuration.load(environ=headrace.environment))
+    assert client is not None
+    readers = Readers(mount, reference)
+    try:
+
+        def enough() -> bool:
+            # What is cached is never asked for again, so it is dropped again and again.
+            client.call("cache.evict", paths=[], all=True)
+            return faults.total >= FAULTS or not readers.alive()
+
+        wait_until(f"the fault number {FAULTS}", enough, 200)
+        faults.rate = 0.0
+        reports = readers.finish(30)
+    finally:
+        readers.kill()
+        client.close()
+    print(f"{origin.counters.requests} requests, {dict(faults.given)}, {reports}")
+    assert [report["wrong"] for report in reports] == [[] for _ in reports]
+    assert all(report["reads"] > 100 for report in reports)
+    assert max(report["longest"] for report in reports) < 60
+    assert set(faults.given) == set(POSSIBLE["range"])
+    # No read failed, to be tried again behind our back; and wrong answers were seen as such, but for a few hedges that lost their race.
+    counters = headrace.counters()
+    assert counters["failed_reads_total"] == 0
+    assert counters["origin_rejected_answers_total"] >= 0.95 * sum(faults.given[fault] for fault in WRONG)
+    assert counters["origin_body_bytes_total"] <= origin.counters.body_bytes
+
+
+def test_what_fails_for_good_gives_eio_within_the_deadline_and_nothing_else_does(headrace: Headrace, origin: Origin) -> None:
+    headrace.environment["HEADRACE_DEADLINE"] = "3"
+    data = content(SEED, 0, 200_000)
+    permanent = [fault for fault in POSSIBLE["range"] if fault not in LATE]
+    for name in [*permanent, "good"]:
+        origin.bucket("models").put(f"m/{name}", data)
+    mount = headrace.mount("s3://models/m")
+    for fault in permanent:
+        origin.faults.always(fault, f"m/{fault}")
+
+    def read_end(name: str) -> tuple[str, float]:
+        """How reading the last bytes of a file ends, and after how long."""
+        began = time.monotonic()
+        got = bytearray()
+        with (mount / name).open("rb", buffering=0) as file:
+            try:
+                # The kernel gives the pages before the one that failed, as a short read.
+                while len(got) < 10_000 and (part := os.pread(file.fileno(), 10_000 - len(got), 190_000 + len(got))):
+                    got += part
+            except OSError as error:
+                assert data[190_000:].startswith(got)
+                return errno.errorcode[error.errno or 0], time.monotonic() - began
+        return ("right" if got == data[190_000:] else "wrong bytes"), time.monotonic() - began
+
+    def mapped_end(name: str) -> int:
+        """The exit status of a program that touches the last byte of a mapping."""
+        code = "import mmap, sys; f = open(sys.argv[1], 'rb'); mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)[-1]"
+        return subprocess.run([sys.executable, "-c", code, str(mount / name)], check=False, timeout=30).returncode
+
+    with ThreadPoolExecutor(len(permanent) + 2) as pool:
+        failing = {fault: pool.submit(read_end, fault) for fault in permanent}
+        mapped = pool.submit(mapped_end, permanent[0])
+        while not all(each.done() for each in failing.values()):
+            assert read_end("good")[0] == "right"
+            headrace.run("cache", "evict", str(mount / "good"))
+        ends = {fault: each.result() for fault, each in failing.items()}
+    assert {fault: end for fault, (end, _) in ends.items()} == dict.fromkeys(permanent, "EIO")
+    assert max(seconds for _, seconds in ends.values()) < 3 + 2
+    assert mapped.result() == -signal.SIGBUS
+    told = [event["message"] for event in headrace.status()["events"] if event["kind"] == "read-failed"]
+    assert any("deadline" in message and "last" in message for message in told), told
+    # Nothing of it is remembered for longer than a few seconds.
+    origin.faults.clear()
+    for fault in permanent:
+        wait_until(f"{fault} is over", lambda fault=fault: read_end(fault)[0] == "right")
