@@ -82,7 +82,8 @@ def page(name: str, bucket: Bucket, question: Question, fault: Fault | None = No
         parts.append(f"<KeyCount>{len(rows)}</KeyCount>")
     if truncated and fault is not Fault.MISSING_TOKEN:
         parts += _next(question, rows[-1], itself=fault is Fault.REPEATED_TOKEN and question.after != "")
-    parts += [_item(question, row) for row in rows]
+    # Keys come before groups; versions and delete markers come mixed, newest first.
+    parts += [_item(question, row) for row in sorted(rows, key=lambda row: row.version is None)]
     parts.append(f"</{root}>")
     text = "".join(parts).encode()
     return text[: len(text) // 2] if fault is Fault.CUT_LISTING else text
