@@ -47,6 +47,8 @@ SETTINGS = (
     Setting("node", "path", "", "Socket of the node. Default: in the runtime directory, one for a cache directory."),
     Setting("deadline", "seconds", "300", "A read that gets no bytes for this long fails with EIO."),
     Setting("connections", "integer", "32", "Most connections to one origin."),
+    Setting("kernel_mask", "names", "", "Features of the kernel to do without, separated by commas: passthrough, resend, "
+            "direct-mmap, large-reads, epoch."),
     Setting("idle", "seconds", "60", "A node without mounts and commands ends after this long."),
 )  # fmt: skip
 
@@ -81,6 +83,7 @@ class Settings:
     deadline: float
     connections: int
     idle: float
+    kernel_mask: tuple[str, ...] = ()
 
     @property
     def runtime(self) -> Path:
@@ -123,6 +126,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         deadline=parse_seconds("deadline", values["deadline"]),
         connections=int(connections),
         idle=parse_seconds("idle", values["idle"]),
+        kernel_mask=tuple(name for name in values["kernel_mask"].split(",") if name),
     )
 
 

@@ -1,12 +1,16 @@
 //! `/dev/fuse`: reading requests, writing replies and notifications.
 
+use crate::outstanding::Outstanding;
 use crate::wire::{OUT_HEADER, Packer, notify};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, OnceLock};
 
 /// The connection to the kernel. Dropping every duplicate of it ends the mount.
 pub(crate) struct Device {
     fd: OwnedFd,
+    /// Where unanswered requests are kept, if the kernel can't send them again.
+    outstanding: OnceLock<Arc<Outstanding>>,
 }
 
 /// More pieces than this in one reply are merged by the caller; the kernel takes 1024.
@@ -14,7 +18,12 @@ pub(crate) const PIECES_MAX: usize = 512;
 
 impl Device {
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, outstanding: OnceLock::new() }
+    }
+
+    /// From now on every answer empties the request's place.
+    pub(crate) fn keep_requests_in(&self, outstanding: Arc<Outstanding>) {
+        assert!(self.outstanding.set(outstanding).is_ok(), "set once, before the device is served");
     }
 
     pub(crate) fn open() -> io::Result<OwnedFd> {
@@ -74,6 +83,9 @@ impl Device {
             if !matches!(failure.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) {
                 log::error!("reply to request {unique}: {failure}");
             }
+        }
+        if let Some(outstanding) = self.outstanding.get() {
+            outstanding.answered(unique);
         }
     }
 

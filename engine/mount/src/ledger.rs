@@ -2,25 +2,29 @@
 //!
 //! A killed process leaves stores it has made; so a record is made *before* the reply that makes it visible, and
 //! counts err towards holding on for too long: an open is counted before its reply, a release after.
-//! Layout: a header of u64 words, then records of four words: kind and opens, node id, backing id, last unique.
+//! Layout: a header of u64 words, then records of four words: kind and opens, node id, backing id, last unique; then
+//! the requests that were not answered (see `outstanding`).
 
+use crate::outstanding::{self, Outstanding};
 use memmap2::MmapRaw;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Release},
 };
 
 const MAGIC: u64 = 0x4845_4144_5241_4345;
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const WORDS: usize = 4;
 const HEADER_WORDS: usize = 16;
 const RECORDS: usize = 1 << 15;
-const BYTES: usize = (HEADER_WORDS + RECORDS * WORDS) * 8;
+const RECORD_BYTES: usize = (HEADER_WORDS + RECORDS * WORDS) * 8;
+const BYTES: usize = RECORD_BYTES + outstanding::BYTES;
 
 const KIND_FREE: u64 = 0;
 const KIND_BACKING: u64 = 1;
@@ -51,7 +55,7 @@ struct Index {
 
 pub(crate) struct Ledger {
     file: File,
-    map: MmapRaw,
+    map: Arc<MmapRaw>,
     index: Mutex<Index>,
 }
 
@@ -95,7 +99,7 @@ impl Ledger {
     }
 
     fn attach(file: File) -> io::Result<Self> {
-        let map = MmapRaw::map_raw(&file)?;
+        let map = Arc::new(MmapRaw::map_raw(&file)?);
         Ok(Self { file, map, index: Mutex::default() })
     }
 
@@ -117,6 +121,11 @@ impl Ledger {
 
     pub(crate) fn raw(&self) -> RawFd {
         self.file.as_raw_fd()
+    }
+
+    /// The part of it that keeps unanswered requests.
+    pub(crate) fn outstanding(&self) -> Outstanding {
+        Outstanding::new(Arc::clone(&self.map), RECORD_BYTES)
     }
 
     pub(crate) fn set_init(&self, flags: u64, minor: u32) {
@@ -201,7 +210,7 @@ impl Ledger {
     }
 
     fn at(&self, index: usize) -> &AtomicU64 {
-        assert!(index < BYTES / 8, "within the ledger");
+        assert!(index < RECORD_BYTES / 8, "within the records");
         // SAFETY: the mapping is BYTES long, page-aligned, lives as long as self, and is only touched as atomics.
         unsafe { &*self.map.as_ptr().cast::<AtomicU64>().add(index) }
     }

@@ -7,10 +7,11 @@
 //!
 //! Threads that read `/dev/fuse` never wait: what may touch a disk goes to a small pool, what waits for the network is
 //! answered by the engine. A killed node leaves the mount intact: the keeper holds the device and the ledger, a
-//! successor resumes with both, and the kernel sends again what was not answered.
+//! successor resumes with both, and the kernel sends again what was not answered (an old kernel can't: see `outstanding`).
 
 mod backing;
 mod device;
+mod kernel;
 mod ledger;
 mod mount;
 mod mounting;
@@ -18,11 +19,13 @@ mod negotiate;
 mod node_id;
 mod nodes;
 mod open;
+mod outstanding;
 mod pool;
 mod read;
 mod serve;
 mod tree;
 mod wire;
 
+pub use kernel::{KernelFeature, KernelMask};
 pub use mount::{Mount, MountConfig, MountCounters};
 pub use mounting::MountError;

@@ -1,10 +1,12 @@
 //! A living mount: begun, resumed after a killed node, switched to another snapshot, ended.
 
 use crate::device::Device;
+use crate::kernel::{KernelFeature, KernelMask};
 use crate::ledger::Ledger;
 use crate::mounting::{self, MountError};
 use crate::negotiate::{Agreed, negotiate};
 use crate::nodes::Nodes;
+use crate::outstanding::{Outstanding, READERS};
 use crate::pool::Pool;
 use crate::wire::{Packer, ROOT_ID, notify};
 use headrace_cache::DoorHandle;
@@ -40,8 +42,8 @@ pub struct MountConfig {
     pub dir_mode: u32,
     /// Other users may read it, as far as the modes allow.
     pub allow_other: bool,
-    /// Offer passthrough where the kernel has it.
-    pub passthrough: bool,
+    /// Features of the kernel to do without.
+    pub mask: KernelMask,
 }
 
 /// A snapshot in use, with the file it came from.
@@ -72,6 +74,8 @@ pub struct Mount {
     pub(crate) config: MountConfig,
     pub(crate) device: Device,
     pub(crate) ledger: Ledger,
+    /// Requests kept until they are answered, where the kernel can't send them again.
+    pub(crate) outstanding: Option<Arc<Outstanding>>,
     pub(crate) slots: RwLock<HashMap<u16, Arc<Slot>>>,
     pub(crate) nodes: Nodes,
     /// Descriptors of files open by passthrough: while one is here its cache file counts as held.
@@ -86,8 +90,6 @@ pub struct Mount {
     passthrough: AtomicBool,
 }
 
-/// Threads that read the device; more than cores bring nothing.
-const SERVERS: usize = 2;
 const DISK_THREADS: usize = 8;
 /// What the kernel reads ahead for a sequential reader, in KiB: its default of 128 starves every fast link.
 const READ_AHEAD_KIB: u32 = 4096;
@@ -101,7 +103,7 @@ impl Mount {
         let fd = mounting::attach(&config)?;
         let undo = mounting::Undo::new(&config.directory);
         let device = Device::new(fd);
-        let agreed = negotiate(&device, config.passthrough).map_err(|e| MountError::refused(&config.directory, &e))?;
+        let agreed = negotiate(&device, config.mask).map_err(|e| MountError::refused(&config.directory, &e))?;
         let ledger = Ledger::create().map_err(|e| MountError::refused(&config.directory, &e))?;
         ledger.set_init(agreed.flags, agreed.minor);
         let slot = ledger.take_slot().ok_or_else(|| MountError::out_of_slots(&config.directory))?;
@@ -110,7 +112,9 @@ impl Mount {
         let mount = Self::assemble(config, device, ledger, slots, agreed)?;
         mount.start()?;
         undo.disarm();
-        mounting::set_read_ahead(&mount.config.directory, READ_AHEAD_KIB);
+        if !mount.config.mask.masks(KernelFeature::LargeReads) {
+            mounting::set_read_ahead(&mount.config.directory, READ_AHEAD_KIB);
+        }
         Ok(mount)
     }
 
@@ -130,10 +134,13 @@ impl Mount {
         let slots = slots.into_iter().map(|(slot, snapshot, path)| (slot, Arc::new(Slot { snapshot, path }))).collect();
         let mount = Self::assemble(config, Device::new(fuse), ledger, slots, agreed)?;
         mount.hold_again();
-        if agreed.resend()
-            && let Err(error) = mount.device.resend()
-        {
-            log::warn!("the kernel would not send unanswered requests of {} again: {error}", mount.config.directory);
+        match &mount.outstanding {
+            Some(outstanding) => mount.answer_left(&outstanding.left()),
+            None => {
+                if let Err(error) = mount.device.resend() {
+                    log::warn!("the kernel would not send unanswered requests of {} again: {error}", mount.config.directory);
+                }
+            }
         }
         mount.start()?;
         Ok(mount)
@@ -146,10 +153,15 @@ impl Mount {
         slots: HashMap<u16, Arc<Slot>>,
         agreed: Agreed,
     ) -> Result<Arc<Self>, MountError> {
+        let outstanding = (!agreed.resend()).then(|| Arc::new(ledger.outstanding()));
+        if let Some(outstanding) = &outstanding {
+            device.keep_requests_in(Arc::clone(outstanding));
+        }
         let pool = Pool::start(DISK_THREADS).map_err(|e| MountError::refused(&config.directory, &e))?;
         Ok(Arc::new(Self {
             device,
             ledger,
+            outstanding,
             slots: RwLock::new(slots),
             nodes: Nodes::default(),
             doors: Mutex::default(),
@@ -157,18 +169,18 @@ impl Mount {
             pool,
             alive: AtomicBool::new(true),
             counters: MountCounters::default(),
-            passthrough: AtomicBool::new(config.passthrough && agreed.passthrough()),
+            passthrough: AtomicBool::new(agreed.passthrough()),
             agreed,
             config,
         }))
     }
 
     fn start(self: &Arc<Self>) -> Result<(), MountError> {
-        for index in 0..SERVERS {
+        for index in 0..READERS {
             let mount = Arc::clone(self);
             std::thread::Builder::new()
                 .name(format!("fuse-{index}"))
-                .spawn(move || mount.serve())
+                .spawn(move || mount.serve(index))
                 .map_err(|e| MountError::refused(&self.config.directory, &e))?;
         }
         Ok(())

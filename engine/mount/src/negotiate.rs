@@ -1,7 +1,8 @@
 //! INIT: what the kernel offers and what we take.
 
 use crate::device::Device;
-use crate::wire::{MAJOR, MINOR, MINOR_MIN, Packer, Request, init, op};
+use crate::kernel::{KernelFeature, KernelMask};
+use crate::wire::{MAJOR, MINOR, MINOR_MIN, Packer, Request, init, notify, op};
 use std::io;
 
 /// What was agreed, remembered in the ledger for a successor.
@@ -31,9 +32,11 @@ const MAX_BACKGROUND: u16 = 128;
 /// What we ask for; the kernel takes less if its limit is lower.
 const PAGES_WANTED: u16 = 1024;
 const PAGE: u32 = 4096;
+/// Read-ahead and request size that every kernel has.
+const SMALL_READ: u32 = 128 * 1024;
 
 /// Waits for INIT and answers it.
-pub(crate) fn negotiate(device: &Device, passthrough: bool) -> io::Result<Agreed> {
+pub(crate) fn negotiate(device: &Device, mask: KernelMask) -> io::Result<Agreed> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = device.read(&mut buffer)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
@@ -50,15 +53,15 @@ pub(crate) fn negotiate(device: &Device, passthrough: bool) -> io::Result<Agreed
             let message = format!("the kernel's FUSE protocol {major}.{minor} is older than 7.{MINOR_MIN}");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        return Ok(answer(device, &request, minor, passthrough));
+        return Ok(answer(device, &request, minor, mask));
     }
 }
 
-fn answer(device: &Device, request: &Request<'_>, minor: u32, passthrough: bool) -> Agreed {
+fn answer(device: &Device, request: &Request<'_>, minor: u32, mask: KernelMask) -> Agreed {
     let low = u64::from(request.u32(12).unwrap_or(0));
     let high = if low & init::INIT_EXT == 0 { 0 } else { u64::from(request.u32(16).unwrap_or(0)) };
     let offered = low | high << 32;
-    let mut wanted = init::ASYNC_READ
+    let wanted = init::ASYNC_READ
         | init::PARALLEL_DIROPS
         | init::DO_READDIRPLUS
         | init::READDIRPLUS_AUTO
@@ -66,16 +69,24 @@ fn answer(device: &Device, request: &Request<'_>, minor: u32, passthrough: bool)
         | init::EXPLICIT_INVAL_DATA
         | init::INIT_EXT
         | init::NO_EXPORT_SUPPORT
-        | init::HAS_RESEND;
-    if passthrough {
-        wanted |= init::PASSTHROUGH | init::DIRECT_IO_ALLOW_MMAP;
-    }
-    let flags = wanted & offered;
+        | init::HAS_RESEND
+        | init::PASSTHROUGH
+        | init::DIRECT_IO_ALLOW_MMAP;
+    let masked = [
+        (KernelFeature::Passthrough, init::PASSTHROUGH),
+        (KernelFeature::Resend, init::HAS_RESEND),
+        (KernelFeature::DirectMmap, init::DIRECT_IO_ALLOW_MMAP),
+        (KernelFeature::LargeReads, init::MAX_PAGES),
+    ];
+    let without = masked.iter().filter(|(feature, _)| mask.masks(*feature)).fold(0, |flags, (_, flag)| flags | flag);
+    let minor = if mask.masks(KernelFeature::Epoch) { minor.min(notify::INC_EPOCH_MINOR - 1) } else { minor };
+    let read_ahead = if mask.masks(KernelFeature::LargeReads) { SMALL_READ } else { u32::from(PAGES_WANTED) * PAGE };
+    let flags = wanted & offered & !without;
     let mut reply = Packer::with_capacity(64);
     reply
         .u32(MAJOR)
         .u32(MINOR)
-        .u32(u32::from(PAGES_WANTED) * PAGE)
+        .u32(read_ahead)
         .u32(flags as u32)
         .u16(MAX_BACKGROUND)
         .u16(MAX_BACKGROUND * 3 / 4)

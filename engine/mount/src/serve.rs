@@ -8,15 +8,17 @@ use std::sync::atomic::Ordering::Release;
 const REQUEST_BYTES: usize = 128 * 1024;
 
 impl Mount {
-    /// Serves until the mount ends.
-    pub(crate) fn serve(self: &Arc<Self>) {
-        let mut buffer = vec![0; REQUEST_BYTES];
+    /// Serves until the mount ends, as the `reader`-th of the threads that read the device.
+    pub(crate) fn serve(self: &Arc<Self>, reader: usize) {
+        let mut own = vec![0; REQUEST_BYTES];
         loop {
-            match self.device.read(&mut buffer) {
-                Ok(Some(count)) => match Request::parse(&buffer[..count]) {
-                    Some(request) => self.dispatch(&request),
-                    None => log::error!("a malformed request of {count} bytes from the kernel"),
-                },
+            let buffer = match &self.outstanding {
+                // SAFETY: each reader's number is given to one thread, and the last slice ended with the last turn.
+                Some(outstanding) => unsafe { outstanding.buffer(reader) },
+                None => &mut own[..],
+            };
+            match self.device.read(buffer) {
+                Ok(Some(count)) => self.take(reader, &buffer[..count]),
                 Ok(None) => break,
                 Err(error) => {
                     log::error!("reading /dev/fuse: {error}; the mount of {} ends", self.config.directory);
@@ -26,6 +28,29 @@ impl Mount {
         }
         self.alive.store(false, Release);
         self.pool.close();
+    }
+
+    fn take(self: &Arc<Self>, reader: usize, bytes: &[u8]) {
+        let Some(request) = Request::parse(bytes) else {
+            return log::error!("a malformed request of {} bytes from the kernel", bytes.len());
+        };
+        if let Some(outstanding) = &self.outstanding
+            && request.is_answered()
+            && !outstanding.keep(reader, bytes, request.unique)
+        {
+            log::warn!("too many requests wait in {}: request {} is lost if the node dies", self.config.directory, request.unique);
+        }
+        self.dispatch(&request);
+    }
+
+    /// Answers what a predecessor had read and not answered.
+    pub(crate) fn answer_left(self: &Arc<Self>, left: &[Vec<u8>]) {
+        for bytes in left {
+            match Request::parse(bytes) {
+                Some(request) => self.dispatch(&request),
+                None => log::error!("a malformed request of {} bytes was left by the last node", bytes.len()),
+            }
+        }
     }
 
     fn dispatch(self: &Arc<Self>, request: &Request<'_>) {

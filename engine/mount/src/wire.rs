@@ -146,6 +146,11 @@ impl<'a> Request<'a> {
         u64_at(self.body, at)
     }
 
+    /// False for the few requests that get no answer.
+    pub(crate) fn is_answered(&self) -> bool {
+        !matches!(self.opcode, op::FORGET | op::BATCH_FORGET | op::INTERRUPT)
+    }
+
     /// A NUL-terminated name at the start of the body.
     pub(crate) fn name(&self) -> Option<&'a [u8]> {
         let end = self.body.iter().position(|b| *b == 0)?;

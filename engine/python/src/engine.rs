@@ -4,7 +4,7 @@ use crate::errors::{engine_error, from_cache, unknown};
 use crate::logging;
 use headrace_cache::{Cache, CacheConfig, CacheDirectory};
 use headrace_fetch::{FetchConfig, Fetcher};
-use headrace_mount::Mount;
+use headrace_mount::{KernelFeature, KernelMask, Mount};
 use headrace_origin::Origin;
 use headrace_volume::Volume;
 use parking_lot::Mutex;
@@ -23,12 +23,14 @@ pub(crate) struct Engine {
     /// Shared with the hand-out door.
     pub(crate) volumes: Arc<Mutex<HashMap<String, Arc<Volume>>>>,
     pub(crate) mounts: Mutex<HashMap<String, Arc<Mount>>>,
+    /// Features of the kernel that mounts do without.
+    pub(crate) kernel_mask: KernelMask,
 }
 
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, cache_directories, reserve_bytes, memory_bytes, max_age_seconds, lock_fds, boot_id, log_file, deadline_seconds=300.0, workers=32))]
+    #[pyo3(signature = (*, cache_directories, reserve_bytes, memory_bytes, max_age_seconds, lock_fds, boot_id, log_file, deadline_seconds=300.0, workers=32, kernel_mask=Vec::new()))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
     fn new(
         py: Python<'_>,
@@ -41,7 +43,9 @@ impl Engine {
         log_file: Option<String>,
         deadline_seconds: f64,
         workers: usize,
+        kernel_mask: Vec<String>,
     ) -> PyResult<Self> {
+        let kernel_mask = masked(&kernel_mask)?;
         logging::start(log_file.map(Into::into));
         let locks = lock_fds.into_iter().map(duplicate).collect::<PyResult<Vec<_>>>()?;
         let directories =
@@ -52,7 +56,7 @@ impl Engine {
             let cache = Cache::open(config).map_err(from_cache)?;
             let fetcher = Fetcher::start(Arc::clone(&cache), fetch)
                 .map_err(|e| engine_error("threads", format!("starting the engine's threads: {e}"), libc::EAGAIN))?;
-            Ok(Self { cache, fetcher, origins: Mutex::default(), volumes: Arc::default(), mounts: Mutex::default() })
+            Ok(Self { cache, fetcher, origins: Mutex::default(), volumes: Arc::default(), mounts: Mutex::default(), kernel_mask })
         })
     }
 
@@ -81,6 +85,16 @@ impl Engine {
     pub(crate) fn mount(&self, name: &str) -> PyResult<Arc<Mount>> {
         self.mounts.lock().get(name).cloned().ok_or_else(|| unknown("mount", name))
     }
+}
+
+fn masked(names: &[String]) -> PyResult<KernelMask> {
+    names.iter().try_fold(KernelMask::default(), |mask, name| {
+        let known = KernelFeature::ALL.map(|(name, _)| name).join(", ");
+        let feature = KernelFeature::named(name).ok_or_else(|| {
+            engine_error("bad-setting", format!("kernel mask: there is no feature {name:?}; the features are {known}"), libc::EINVAL)
+        })?;
+        Ok(mask.with(feature))
+    })
 }
 
 /// A descriptor of our own: Python keeps, and closes, the one it gave.

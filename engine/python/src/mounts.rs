@@ -3,7 +3,7 @@
 use crate::engine::{Engine, duplicate};
 use crate::errors::{engine_error, from_mount, unknown};
 use crate::snapshots;
-use headrace_mount::{Mount, MountConfig};
+use headrace_mount::{KernelFeature, Mount, MountConfig};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::HashMap;
@@ -158,7 +158,7 @@ impl Engine {
             file_mode: look.file_mode & 0o777,
             dir_mode: look.dir_mode & 0o777,
             allow_other: look.allow_other,
-            passthrough: look.passthrough,
+            mask: if look.passthrough { self.kernel_mask } else { self.kernel_mask.with(KernelFeature::Passthrough) },
         })
     }
 }

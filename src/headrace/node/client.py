@@ -130,6 +130,7 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         "HEADRACE_DEADLINE": str(settings.deadline),
         "HEADRACE_CONNECTIONS": str(settings.connections),
         "HEADRACE_IDLE": str(settings.idle),
+        "HEADRACE_KERNEL_MASK": ",".join(settings.kernel_mask),
     }
     try:
         return subprocess.Popen(

@@ -61,7 +61,7 @@ class Node:
         engine = Engine(
             cache_directories=list(settings.cache_directories), reserve_bytes=settings.cache_reserve,
             memory_bytes=settings.memory, max_age_seconds=settings.cache_max_age, lock_fds=self.kept.locks,
-            boot_id=boot, log_file=None, deadline_seconds=settings.deadline, workers=settings.connections,
+            boot_id=boot, log_file=None, deadline_seconds=settings.deadline, workers=settings.connections, kernel_mask=list(settings.kernel_mask),
         )  # fmt: skip
         for mount_id, mount in self.kept.mounts.items():
             self._resume(engine, mount_id, mount)
