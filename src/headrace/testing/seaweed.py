@@ -18,8 +18,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.testing.access import Access
@@ -29,8 +31,22 @@ _GRPC_OFFSET = 10_000
 _STARTS = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seaweed(Access):
+    """A running server, and what it counts itself."""
+
+    metrics: str  # address of its metrics
+
+    def sent_bytes(self, bucket: str) -> int:
+        """Bytes of bodies that the server has sent from a bucket since it began; listings are not in it."""
+        wanted = f'SeaweedFS_s3_bucket_traffic_sent_bytes_total{{bucket="{bucket}"}} '
+        with urllib.request.urlopen(self.metrics, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return next((int(float(line.removeprefix(wanted))) for line in lines if line.startswith(wanted)), 0)
+
+
 @contextmanager
-def seaweed(*buckets: str, directory: Path | None = None, timeout: float = 60.0) -> Iterator[Access]:
+def seaweed(*buckets: str, directory: Path | None = None, timeout: float = 60.0) -> Iterator[Seaweed]:
     """A server with these buckets; its data goes to `directory`, or to a temporary one that is removed.
 
     RuntimeError with the end of its log when it does not start within `timeout` seconds.
@@ -52,14 +68,15 @@ def seaweed(*buckets: str, directory: Path | None = None, timeout: float = 60.0)
 
 
 @contextmanager
-def _server(data: Path, log: Path, timeout: float) -> Iterator[Access | None]:
+def _server(data: Path, log: Path, timeout: float) -> Iterator[Seaweed | None]:
     """One start on fresh ports; None when the process ended, or did not answer within `timeout` seconds."""
-    ports = dict(zip(("master", "volume", "filer", "s3", "admin"), _free_ports(5), strict=True))
-    access = Access(f"http://127.0.0.1:{ports['s3']}")
+    *numbers, metrics = _free_ports(6)
+    ports = dict(zip(("master", "volume", "filer", "s3", "admin"), numbers, strict=True))
+    access = Seaweed(f"http://127.0.0.1:{ports['s3']}", metrics=f"http://127.0.0.1:{metrics}/metrics")
     environment = {"AWS_ACCESS_KEY_ID": access.access_key, "AWS_SECRET_ACCESS_KEY": access.secret_key}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(data, ports),
+            [*_command(data, ports), f"-metricsPort={metrics}"],
             env=os.environ | environment,
             cwd=data,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,85 @@
+"""`python -m bench [SCENARIO…] [--quick]`: runs scenarios, prints the table, and fails when a figure is missed.
+
+Exit status: 0 all reached, 1 a figure missed, 2 wrong usage, 130 interrupted. However it ends, servers, mounts and
+files are taken away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from bench import machine, report, scenarios
+from bench.place import Place, Plan, place
+
+ROOT = Path(__file__).parent.parent
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__))
+
+
+def main() -> int:
+    chosen = _arguments()
+    if os.geteuid() != 0:
+        print("bench: dropping the page cache needs root; run it with sudo", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _end)
+    when = datetime.now(UTC)
+    plan = Plan(quick=chosen.quick)
+    about: dict[str, Any] = {"when": when.isoformat(timespec="seconds"), "quick": plan.quick, "seed": chosen.seed}
+    chosen.directory.mkdir(parents=True, exist_ok=True)
+    about["machine"] = machine.describe(chosen.directory)
+    with place(chosen.directory / f"run-{os.getpid()}", plan, chosen.seed) as here:
+        outcomes = [_run(name, here) for name in chosen.scenario or names()]
+        about["mount_options"] = here.mount_options
+    print("\n" + report.table(outcomes))
+    target = chosen.results / f"{when:%Y-%m-%d-%H%M%S}{'-quick' if plan.quick else ''}"
+    report.write(target, outcomes, about)
+    print(f"raw results: {target}")
+    missed = report.missed(outcomes)
+    for figure in missed:
+        print(f"missed: {figure.what}: {report.number(figure.judged)} {figure.unit}, must be {figure.bound}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _run(name: str, here: Place) -> report.Outcome:
+    module = importlib.import_module(f"bench.scenarios.{name}")
+    print(f"{name}: {module.TITLE}", flush=True)
+    began = time.monotonic()
+    outcome = report.Outcome(name, module.TITLE, tuple(module.run(here)), time.monotonic() - began)
+    print("\n".join(report.table([outcome]).splitlines()[2:]), flush=True)
+    return outcome
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Figures of Headrace on this machine.")
+    parser.add_argument("scenario", nargs="*", choices=[*names(), []], help=f"of {', '.join(names())}; all without one", metavar="SCENARIO")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions")
+    parser.add_argument("--seed", type=int, default=1, help="of contents and random orders")
+    parser.add_argument("--directory", type=Path, default=ROOT / ".cache/bench", help="for data, server and caches; about 30 GB on a real disk")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench/results", help="where raw results go")
+    chosen = parser.parse_args()
+    chosen.directory = chosen.directory.resolve()
+    return chosen
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """A termination runs the same clean-up as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,95 @@
+"""Values, their quartiles, bounds, and pairs of runs that take turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+LONG_SECONDS = 10.0  # a run that takes longer is repeated less often
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a figure must reach."""
+
+    sign: str  # "≥" or "≤"
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        return value >= self.limit if self.sign == "≥" else value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.limit:.4g}"
+
+
+def at_least(limit: float) -> Bound:
+    return Bound("≥", limit)
+
+
+def at_most(limit: float) -> Bound:
+    return Bound("≤", limit)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the result. `worst`: the bound is for every value, not for the median. Without a bound it informs."""
+
+    what: str
+    unit: str
+    values: tuple[float, ...]
+    bound: Bound | None = None
+    worst: bool = False
+
+    @property
+    def judged(self) -> float:
+        """The value that stands for the figure."""
+        if self.worst and self.bound is not None:
+            return min(self.values) if self.bound.sign == "≥" else max(self.values)
+        return statistics.median(self.values)
+
+    @property
+    def reached(self) -> bool | None:
+        """None where nothing must be reached."""
+        return None if self.bound is None else self.bound.holds(self.judged)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile; a single value is all three."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How often a run is made: `short`, or `long` where one takes over ten seconds."""
+
+    short: int = 9
+    long: int = 5
+
+    def times(self, run: Callable[[], float]) -> list[float]:
+        """Values of one run made again and again."""
+        return [value for (value,) in self.in_turn([run])]
+
+    def in_turn(self, runs: Sequence[Callable[[], float]]) -> list[tuple[float, ...]]:
+        """Rounds of all runs, each round beginning with another one; gives each round's values in the given order."""
+        rounds: list[tuple[float, ...]] = []
+        count = self.short
+        while len(rounds) < count:
+            values: dict[int, float] = {}
+            for step in range(len(runs)):
+                place = (step + len(rounds)) % len(runs)
+                began = time.monotonic()
+                values[place] = runs[place]()
+                if time.monotonic() - began > LONG_SECONDS:
+                    count = min(count, self.long)
+            rounds.append(tuple(values[place] for place in range(len(runs))))
+        return rounds
+
+
+def ratios(rounds: Sequence[tuple[float, ...]], of: int = 0, to: int = 1) -> tuple[float, ...]:
+    """Ratio of one run to another within each round."""
+    return tuple(values[of] / values[to] for values in rounds)

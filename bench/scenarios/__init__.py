@@ -1,0 +1,1 @@
+"""One scenario a file: `TITLE`, and `run(place)` that gives its figures."""

@@ -1,0 +1,113 @@
+"""Headrace with a cache, a socket and a node of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from headrace.testing.waiting import wait_until
+
+_COMMAND_SECONDS = 600
+
+
+class Headrace:
+    """Everything lies below `base`: cache, mount point, socket, log."""
+
+    name = "headrace"
+
+    def __init__(self, base: Path, access: dict[str, str], *, cache_size: int, memory: int) -> None:
+        base.mkdir(parents=True)
+        (base / "run").mkdir(mode=0o700)
+        self.cache = base / "cache"
+        self.directory = base / "mount"
+        self.options = ""  # of the mount, as the kernel has them
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_"))},
+            **access,
+            "HEADRACE_CACHE_DIR": str(self.cache),
+            "HEADRACE_CACHE_SIZE": str(cache_size),
+            "HEADRACE_CACHE_RESERVE": "0",
+            "HEADRACE_MEMORY": str(memory),
+            "HEADRACE_NODE": str(base / "run/node.sock"),
+            "HEADRACE_IDLE": "600",
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("headrace")), *arguments]
+
+    def run(self, *arguments: str) -> str:
+        """Output of a command; RuntimeError with what it said when it fails."""
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            raise RuntimeError(f"headrace {' '.join(arguments)}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def start_mount(self, source: str) -> subprocess.Popen[bytes]:
+        """The mount command, not waited for."""
+        return subprocess.Popen(self.command("mount", source, str(self.directory)), env=self._environment, stdout=subprocess.DEVNULL)
+
+    def mount(self, source: str) -> Path:
+        self.run("mount", source, str(self.directory))
+        found = ["findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "--mountpoint", str(self.directory)]
+        self.options = " ".join(subprocess.run(found, check=True, capture_output=True, text=True).stdout.split())
+        return self.directory
+
+    def unmount(self) -> None:
+        self.run("umount", str(self.directory))
+
+    def forget(self) -> None:
+        self.run("cache", "evict", "--all")
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.run("status", "--json")))
+
+    def pid(self) -> int:
+        return int(self.status()["node"]["pid"])
+
+    def pids(self) -> list[int]:
+        """Node and keeper."""
+        node = self.status()["node"]
+        return [] if node is None else [int(node["pid"]), int(node["keeper_pid"])]
+
+    def stop(self) -> None:
+        """Unmounts, ends node and keeper, and waits for their end; what does not end within 30 seconds is killed."""
+        status = self.status()
+        for mount in status["mounts"]:
+            self.run("umount", "--lazy", mount["directory"])
+        if status["node"] is None:
+            return
+        pids = [int(status["node"]["pid"]), int(status["node"]["keeper_pid"])]
+        _signal(pids[0], signal.SIGTERM)
+        try:
+            wait_until(lambda: not any(map(alive, pids)), "node and keeper end", timeout=30)
+        except TimeoutError:
+            for pid in reversed(pids):
+                _signal(pid, signal.SIGKILL)
+            raise
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # before and while it is read
+        return False
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:  # it has ended by itself
+        return

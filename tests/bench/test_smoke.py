@@ -1,0 +1,69 @@
+"""The bench's own arithmetic and report, and one scenario at a size that says nothing about speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.measure import Figure, Repeats, at_least, at_most, quartiles, ratios
+from bench.place import BUCKET, MIB, Plan, place
+
+
+def test_runs_take_turns_and_values_stay_in_order() -> None:
+    calls: list[str] = []
+
+    def run(name: str, value: float) -> float:
+        calls.append(name)
+        return value
+
+    rounds = Repeats(3, 2).in_turn([lambda: run("a", 1), lambda: run("b", 2)])
+    assert calls == ["a", "b", "b", "a", "a", "b"]
+    assert rounds == [(1, 2)] * 3
+    assert ratios(rounds) == (0.5,) * 3
+
+
+def test_the_median_is_judged_and_the_worst_where_it_must_be() -> None:
+    assert Figure("", "", (1, 5, 9), at_least(5)).reached
+    assert not Figure("", "", (1, 5, 9), at_least(5), worst=True).reached
+    assert not Figure("", "", (1, 5, 9), at_most(8), worst=True).reached
+    assert Figure("", "", (1, 5, 9)).reached is None
+    assert quartiles([4]) == (4, 4, 4)
+
+
+def test_the_report_names_what_was_missed(tmp_path: Path) -> None:
+    figures = (Figure("fast enough", "", (0.96,), at_least(0.95)), Figure("too much", "MiB", (700, 800), at_most(556), worst=True))
+    outcomes = [report.Outcome("scenario", "title", figures, 1.0)]
+    assert [f.what for f in report.missed(outcomes)] == ["too much"]
+    report.write(tmp_path / "results", outcomes, {"seed": 1})
+    assert "| scenario | too much | 800 MiB | 725–775 | 2 | ≤ 556 (worst) | **missed** |" in (tmp_path / "results/table.md").read_text()
+    raw = json.loads((tmp_path / "results/results.json").read_text())
+    assert raw["scenarios"][0]["figures"][0]["values"] == [0.96]
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (1234.4, "1234"), (12.345, "12.3"), (1.005, "1.00"), (0.012345, "0.0123")])
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert report.number(value) == text
+
+
+def test_a_place_measures_and_leaves_nothing(tmp_path: Path) -> None:
+    from bench import machine, raw, readers
+
+    directory = tmp_path / "place"
+    with place(directory, Plan(quick=True), seed=3) as here:
+        wanted = here.object(32 * MIB)
+        assert wanted.size == 4 * MIB
+        with here.headrace() as system:
+            path = system.mount(wanted.source) / wanted.name
+            before = here.server.sent_bytes(BUCKET)
+            assert readers.run("sequential_check", path, wanted.seed).found is None
+            assert here.server.sent_bytes(BUCKET) - before == wanted.size
+            assert readers.run("mapped_sum", path).found == readers.run("mapped_sum", wanted.native).found
+            assert readers.run("sequential_check", path, wanted.seed + 1).found == 0
+            assert raw.fetch(here.server, BUCKET, wanted.key, wanted.size) > 0
+            assert machine.memory(system.pid()) > MIB
+            assert machine.allocated(system.cache, system.pids()) >= wanted.size
+        assert "fuse.headrace" in here.mount_options["headrace"]
+    assert not directory.exists()
