@@ -110,7 +110,7 @@ def test_markers_are_directories_also_empty_ones(headrace: Headrace, origin: Ori
 def test_old_versions_stay_readable_where_the_bucket_keeps_them(headrace: Headrace, origin: Origin) -> None:
     bucket = origin.bucket("models")
     bucket.versioning = "Enabled"
-    for key in ("m/replaced", "m/deleted", "m/same"):
+    for key in ("m/before", "m/replaced", "m/deleted", "m/same"):
         bucket.put(key, Body(SIZE, seed=1))
     root = headrace.mount("s3://models/m")
     with (root / "replaced").open("rb", buffering=0) as open_before:
@@ -175,7 +175,9 @@ def test_archived_objects_are_listed_and_refused_at_open(headrace: Headrace, ori
     for name in ("GLACIER", "DEEP_ARCHIVE"):
         with pytest.raises(OSError, match="Input/output error"):
             (root / name).open("rb")
-    assert "restore it in the bucket" in headrace.log()
+    event = next(event for event in headrace.status()["events"] if event["kind"] == "archived")
+    assert event["object"] in ("m/GLACIER", "m/DEEP_ARCHIVE")
+    assert "restore it in the bucket" in event["message"]
     done = headrace.run("warm", str(root), check=False)
     assert done.returncode == 1
     assert "archive storage class" in done.stderr

@@ -246,12 +246,17 @@ impl Object {
         hit.map(|f| f.error.clone())
     }
 
+    /// Tells, where people look for it, why an archived object can't be opened.
+    pub fn tell_archived(&self) {
+        self.shared.events.push_limited("archived", &self.spec.key, &self.archived().to_string());
+    }
+
     fn archived(&self) -> ReadError {
         ReadError::Failed {
             errno: libc::EIO,
             code: "archived",
             message: format!(
-                "read {}: the object is in an archive storage class and has no bytes to read; restore it in the bucket, then run `headrace refresh`",
+                "{}: the object is in an archive storage class and has no bytes to read; restore it in the bucket, then run `headrace refresh`",
                 self.spec.key
             )
             .into(),

@@ -27,8 +27,7 @@ impl Mount {
             return self.device.error(unique, libc::ESTALE);
         };
         if object.spec().archived && !object.is_complete() {
-            let message = "in an archive storage class; restore it in the bucket, then run `headrace refresh`";
-            log::warn!("open {}: {message}", object.spec().key);
+            object.tell_archived();
             self.counters.failed_opens.fetch_add(1, Relaxed);
             return self.device.error(unique, libc::EIO);
         }

@@ -103,7 +103,7 @@ impl OriginError {
         !matches!(
             self,
             Self::Throttled { .. } | Self::Unreachable { .. } | Self::Protocol { .. } | Self::Broken { .. } | Self::ExpiredCredentials
-        ) && !matches!(self, Self::Server { status, .. } if *status >= 500 || *status == 408)
+        ) && !matches!(self, Self::Server { status, .. } if (*status >= 500 && *status != 501) || *status == 408)
     }
 
     pub(crate) fn broken(error: &io::Error) -> Self {

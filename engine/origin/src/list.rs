@@ -212,12 +212,37 @@ struct Pager {
     versioned: bool,
     token: Option<String>,
     markers: (Option<String>, Option<String>),
+    circle: Circle,
     done: bool,
+}
+
+/// Finds out that a walk goes in circles, of whatever length, by remembering a single place: each time twice as many steps later (Brent).
+#[derive(Default)]
+struct Circle {
+    place: Option<String>,
+    steps: u64,
+    remembered_for: u64,
+}
+
+impl Circle {
+    /// True when the walk has been at this place before.
+    fn closes(&mut self, place: &str) -> bool {
+        if self.place.as_deref() == Some(place) {
+            return true;
+        }
+        self.steps += 1;
+        if self.steps >= self.remembered_for {
+            self.place = Some(place.to_owned());
+            self.remembered_for = (self.remembered_for * 2).max(1);
+            self.steps = 0;
+        }
+        false
+    }
 }
 
 impl Pager {
     fn new(segment: Segment, versioned: bool) -> Self {
-        Self { segment, versioned, token: None, markers: (None, None), done: false }
+        Self { segment, versioned, token: None, markers: (None, None), circle: Circle::default(), done: false }
     }
 
     fn query(&self) -> String {
@@ -249,20 +274,19 @@ impl Pager {
             if markers.0.is_none() {
                 return Err(broken("it says that more follows, but not where"));
             }
-            if markers == self.markers {
-                return Err(broken("it repeats a marker"));
+            if self.circle.closes(&format!("{}\0{}", markers.0.as_deref().unwrap_or(""), markers.1.as_deref().unwrap_or(""))) {
+                return Err(broken("it repeats a marker, and so goes in circles"));
             }
             self.markers = markers;
             return Ok(());
         }
-        let token = page.next_continuation_token.clone();
-        if token.as_deref().is_none_or(str::is_empty) {
+        let Some(token) = page.next_continuation_token.clone().filter(|t| !t.is_empty()) else {
             return Err(broken("it says that more follows, but not where"));
+        };
+        if self.circle.closes(&token) {
+            return Err(broken("it repeats a token, and so goes in circles"));
         }
-        if token == self.token {
-            return Err(broken("it repeats a token"));
-        }
-        self.token = token;
+        self.token = Some(token);
         Ok(())
     }
 }

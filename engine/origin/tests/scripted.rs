@@ -335,9 +335,44 @@ fn pages_and_sub_prefixes_are_all_listed_with_decoded_keys() {
 
 #[test]
 fn a_listing_that_goes_in_circles_fails() {
-    let (result, _) =
-        list(|_, head| Answer::Send(if plain(head) { status("200 OK", "<VersioningConfiguration/>") } else { page(&["p/a"], &[], "T") }));
-    assert_eq!(result.unwrap_err().code(), "listing-broken");
+    for length in [1, 2, 7] {
+        let (result, _) = list(move |number, head| {
+            Answer::Send(match head {
+                _ if plain(head) => status("200 OK", "<VersioningConfiguration/>"),
+                _ => page(&["p/a"], &[], &format!("T{}", number % length)),
+            })
+        });
+        assert_eq!(result.unwrap_err().code(), "listing-broken");
+    }
+}
+
+#[test]
+fn versions_and_delete_markers_come_mixed() {
+    let (result, keys) = list(|_, head| {
+        let line = head.lines().next().unwrap();
+        let version = |key: &str, latest: bool| {
+            format!("<Version><Key>{key}</Key><VersionId>1</VersionId><IsLatest>{latest}</IsLatest><Size>3</Size><ETag>x</ETag></Version>")
+        };
+        let marker = "<DeleteMarker><Key>p/b</Key><VersionId>2</VersionId><IsLatest>true</IsLatest></DeleteMarker>";
+        Answer::Send(match line {
+            _ if plain(line) => status("200 OK", "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"),
+            _ if line.contains("delimiter") => page(&["p/a", "p/c"], &[], ""),
+            _ => status("200 OK", &format!("<R>{}{marker}{}{}</R>", version("p/a", true), version("p/b", false), version("p/c", true))),
+        })
+    });
+    assert_eq!((result.unwrap(), keys), (2, vec!["p/a".into(), "p/c".into()]));
+}
+
+#[test]
+fn a_server_that_knows_no_versions_lists_all_the_same() {
+    let (result, _) = list(|_, head| {
+        Answer::Send(if plain(head) {
+            status("501 Not Implemented", "<Error><Code>NotImplemented</Code></Error>")
+        } else {
+            page(&["p/a"], &[], "")
+        })
+    });
+    assert_eq!(result.unwrap(), 1);
 }
 
 #[test]
