@@ -16,6 +16,8 @@ from headrace.node.protocol import PROTOCOL, Lines
 from headrace.settings import Settings
 
 _START_SECONDS = 20.0
+# The keeper's socket takes connections while no node runs; a node that died is back long before this.
+_HELLO_SECONDS = 30.0
 _TRY_SECONDS = 0.02
 # What keeper and node need of the environment; nothing secret is among it.
 _INHERITED = (
@@ -39,7 +41,12 @@ class Client:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self._next = 0
-        hello = lines.receive()
+        lines.socket.settimeout(_HELLO_SECONDS)
+        try:
+            hello = lines.receive()
+        except TimeoutError:
+            raise NodeFailure("node-unreachable", f"node: none has answered for {_HELLO_SECONDS:g} s; `headrace logs` tells why") from None
+        lines.socket.settimeout(None)
         if hello is None:
             raise NodeFailure("node-unreachable", "the node closed the connection; see `headrace logs`")
         low, high = hello.get("protocol", [0, 0])
