@@ -39,7 +39,7 @@ def test_a_disk_that_fills_up_while_it_is_used(headrace: Headrace, bucket: Bucke
     data = [bucket.put(f"m/{index}", 16 * MIB) for index in range(3)]
     directory = headrace.mount(bucket.uri("m"))
     assert (directory / "0").read_bytes() == data[0]
-    wait_until("completion", lambda: headrace.status()["mounts"][0]["files_complete"] == 1)
+    headrace.wait_durable(1)
     # Held, so that it can't be dropped to make room for the others.
     with (directory / "0").open("rb") as held:
         fill(own.directory)
@@ -97,3 +97,23 @@ def test_a_cache_directory_that_can_not_be_used(headrace: Headrace, bucket: Buck
     assert str(own.directory) in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (headrace.base / "mnt").exists()
+
+
+def test_a_disk_that_loses_what_it_was_given(headrace: Headrace, bucket: Bucket, tmp_path: Path) -> None:
+    """Writes succeed into memory and fail on their way to the disk: what a broken device, or a thin one that is full, does."""
+    data = bucket.put("m/a", 40 * MIB)
+    with disk(tmp_path, "under", 64 * MIB) as under, disk(under.directory, "thin", 256 * MIB) as thin:
+        headrace.environment["HEADRACE_CACHE_DIR"] = f"{thin.directory}/cache"
+        path = headrace.mount(bucket.uri("m")) / "a"
+        fill(under.directory)
+        assert path.read_bytes() == data
+        with path.open("rb") as held:
+            start = os.pread(held.fileno(), MIB, 0)
+            for _ in range(3):
+                os.sync()
+                Path("/proc/sys/vm/drop_caches").write_text("3")
+                assert path.read_bytes() == data
+                assert os.pread(held.fileno(), 40 * MIB, 0) == data
+            assert start == data[:MIB]
+        assert headrace.status()["cache"]["directories"][0]["failed"]
+        headrace.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.bucket import Bucket
-from support.headrace import Headrace, wait_until
+from support.headrace import Headrace
 
 MIB = 1 << 20
 LIMIT = 48 * MIB
@@ -72,7 +72,7 @@ def test_many_files_with_some_open_and_mapped(small: Headrace, bucket: Bucket) -
     directory = small.mount(bucket.uri("m"))
     first = (directory / "00").read_bytes()
     assert first == bucket.objects["m/00"]
-    wait_until("completion", lambda: small.status()["mounts"][0]["files_complete"] >= 1)
+    small.wait_durable(1)
     with (directory / "00").open("rb") as complete, (directory / "01").open("rb") as started, LimitWatch(small) as watch:
         view = mmap.mmap(complete.fileno(), 0, prot=mmap.PROT_READ)
         assert started.read(MIB) == bucket.objects["m/01"][:MIB]

@@ -37,7 +37,7 @@ def test_every_promise_without_a_feature(masked: Headrace, bucket: Bucket) -> No
     with path.open("rb") as held, path.open("rb") as viewed, mmap.mmap(viewed.fileno(), 0, prot=mmap.PROT_READ) as view:
         assert held.read(10) == old[:10]
         assert (path.read_bytes(), mapped(path)) == (old, old)
-        wait_until("completion", lambda: masked.status()["mounts"][0]["files_complete"] >= 1)
+        masked.wait_durable(1)
         assert (path.read_bytes(), mapped(path), view[:]) == (old, old, old)
         assert (directory / "small").read_bytes() == bucket.objects["m/small"]
         new = bucket.put("m/sub/a", SIZE - 5, seed=1)

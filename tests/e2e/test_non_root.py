@@ -14,7 +14,7 @@ import pytest
 
 from headrace.testing.access import Access
 from support.bucket import Bucket
-from support.headrace import Headrace, wait_until
+from support.headrace import Headrace
 
 MIB = 1 << 20
 NOBODY = 65534
@@ -46,7 +46,7 @@ def test_a_user_mounts_and_reads(nobody: Headrace, bucket: Bucket) -> None:
     directory = nobody.mount(bucket.uri("m"))
     reading = [*AS_NOBODY, "sha256sum", str(directory / "a")]
     first = subprocess.run(reading, check=True, capture_output=True).stdout
-    wait_until("completion", lambda: nobody.status()["mounts"][0]["files_complete"] == 1)
+    nobody.wait_durable(1)
     assert subprocess.run(reading, check=True, capture_output=True).stdout == first
     assert first.split()[0].decode() == hashlib.sha256(data).hexdigest()
     assert nobody.counters()["origin_body_bytes_total"] == len(data)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.bucket import Bucket
-from support.headrace import Headrace, wait_until
+from support.headrace import Headrace
 
 MIB = 1 << 20
 SIZE = 9 * MIB + 4097
@@ -79,7 +79,7 @@ def test_every_way_of_reading_cold_and_complete(headrace: Headrace, bucket: Buck
     data = bucket.put("m/a", SIZE)
     path = headrace.mount(bucket.uri("m")) / "a"
     assert way(path, headrace.base) == data
-    wait_until("completion", lambda: headrace.status()["mounts"][0]["files_complete"] == 1)
+    headrace.wait_durable(1)
     assert way(path, headrace.base) == data
     assert headrace.counters()["origin_body_bytes_total"] == SIZE
 
@@ -91,6 +91,7 @@ def test_descriptors_and_mappings_open_across_the_switch(headrace: Headrace, buc
         assert old.read(10) == data[:10]
         assert old_view[SIZE - 100 :] == data[SIZE - 100 :]
         headrace.run("warm", str(path.parent))
+        headrace.wait_durable(1)
         with path.open("rb", buffering=0) as new, mmap.mmap(new.fileno(), 0, prot=mmap.PROT_READ) as new_view:
             assert headrace.status()["mounts"][0]["open_by_passthrough"] == 1
             for view in (old_view, new_view):

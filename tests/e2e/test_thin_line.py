@@ -49,7 +49,7 @@ def test_complete_files_are_read_by_the_kernel_itself(headrace: Headrace, bucket
     before = path.open("rb")
     inode = os.fstat(before.fileno())
     assert path.read_bytes() == data
-    wait_until("completion", lambda: headrace.status()["mounts"][0]["files_complete"] == 1)
+    headrace.wait_durable(1)
     with path.open("rb") as after, mmap.mmap(after.fileno(), 0, prot=mmap.PROT_READ) as view:
         assert view[:] == data
         assert headrace.status()["mounts"][0]["open_by_passthrough"] == 1

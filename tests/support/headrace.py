@@ -75,6 +75,10 @@ class Headrace:
     def counters(self) -> dict[str, float]:
         return dict(self.status()["counters"])
 
+    def wait_durable(self, files: int) -> None:
+        """Waits until so many files of the first mount are complete and the disk has confirmed them."""
+        wait_until("files on the disk", lambda: self.status()["mounts"][0]["files_durable"] >= files)
+
     def log(self) -> str:
         path = self.base / "run/node.log"
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""

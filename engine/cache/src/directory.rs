@@ -104,6 +104,15 @@ impl Directory {
             log::debug!("cache directory {}: {operation} failed: {error}", self.path.display());
             return;
         }
+        self.take_out_of_use(counters, operation, error);
+    }
+
+    /// Notes that the disk lost what it was given, whatever it says about the reason.
+    pub fn note_loss(&self, counters: &Counters, error: &io::Error) {
+        self.take_out_of_use(counters, "writing cached files out", error);
+    }
+
+    fn take_out_of_use(&self, counters: &Counters, operation: &str, error: &io::Error) {
         let mut failed = self.failed.lock();
         if failed.is_none() {
             log::warn!("cache directory {}: {operation} failed ({error}); it is out of use until the node restarts", self.path.display());

@@ -62,7 +62,8 @@ impl Drop for Opened {
 
 impl CacheFile {
     /// Opens the file for somebody outside. Blocks that a power loss may have touched are all checked first,
-    /// which reads them.
+    /// which reads them; and what the disk has not confirmed is synced, which waits for it ([`CacheFile::is_durable`]
+    /// tells beforehand).
     ///
     /// # Errors
     /// [`CacheError::NotComplete`], [`CacheError::Evicted`], or what the system said.
@@ -71,6 +72,7 @@ impl CacheFile {
         if self.presence.is_whole() {
             self.verify_suspects();
         }
+        self.make_durable();
         if self.size() == 0 {
             self.create_empty().map_err(failed)?;
         }
@@ -80,7 +82,7 @@ impl CacheFile {
             if self.is_evicted() {
                 return Err(CacheError::Evicted { id: self.id() });
             }
-            if !self.is_complete() || disk.is_none() {
+            if !self.is_durable() || disk.is_none() {
                 return Err(CacheError::NotComplete { id: self.id() });
             }
             self.doors.fetch_add(1, AcqRel);

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::counters::Counters;
 use crate::directory::Directory;
+use crate::file::{Disk, Writing};
 use crate::format::Record;
 use crate::ledger::Turn;
 use crate::shared::Shared;
@@ -252,14 +253,21 @@ impl CacheFile {
             return Ok(Outcome::UnlinkedHeld(bytes));
         }
         // Nobody outside has a descriptor: the file is as if it had never been cached.
-        self.presence.clear_all();
-        writing.reset();
-        self.was_complete.store(false, Release);
-        let closed = disk.take();
+        let closed = self.start_over(&mut writing, &mut disk);
         drop((disk, writing));
         drop((closed, trash));
         directory.left(bytes);
         Ok(Outcome::Unlinked(bytes))
+    }
+
+    /// Back to a file of which nothing is cached; returns what has to be closed once the locks are free.
+    pub(crate) fn start_over(&self, writing: &mut Writing, disk: &mut Option<Disk>) -> Option<Disk> {
+        self.presence.clear_all();
+        writing.reset();
+        self.was_complete.store(false, Release);
+        self.durable.store(false, Release);
+        *self.lost.lock() = false;
+        disk.take()
     }
 
     /// After the last holder of an unlinked file let go: closes it, which frees its blocks.

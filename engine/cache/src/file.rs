@@ -37,6 +37,10 @@ pub struct CacheFile {
     pub(crate) loaded: AtomicBool,
     pub(crate) evicted: AtomicBool,
     pub(crate) pinned: AtomicBool,
+    /// As `synced` in the head: the disk has confirmed every byte.
+    pub(crate) durable: AtomicBool,
+    /// Held while asking whether a write was lost; true once one was.
+    pub(crate) lost: Mutex<bool>,
     /// As in the head: punching is over for this file.
     pub(crate) was_complete: AtomicBool,
     /// What the file occupied when it was unlinked from under its holders, in bytes.
@@ -89,6 +93,8 @@ impl CacheFile {
             loaded: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             pinned: AtomicBool::new(false),
+            durable: AtomicBool::new(false),
+            lost: Mutex::new(false),
             was_complete: AtomicBool::new(false),
             unlinked_bytes: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
@@ -132,6 +138,12 @@ impl CacheFile {
     /// Whether all bytes are present and none of them is in doubt.
     pub fn is_complete(&self) -> bool {
         self.presence.is_complete()
+    }
+
+    /// Whether all bytes are present and the disk has confirmed them. Only such a file is given out by a door: what is
+    /// merely written can still be lost on its way to the disk, and nobody reading it elsewhere would notice.
+    pub fn is_durable(&self) -> bool {
+        self.is_complete() && (self.durable.load(Acquire) || self.size() == 0)
     }
 
     /// Whether the file lost its name while it was held. Its bytes stay readable until the last holder lets go;
@@ -215,6 +227,7 @@ impl CacheFile {
         if writing.head.complete && !self.presence.is_whole() {
             writing.head.complete = false;
             writing.head.synced = false;
+            self.durable.store(false, Release);
             writing.announced = false;
             self.write_head(writing)?;
             // What is written over dropped blocks must never be found under a head that still says synced.

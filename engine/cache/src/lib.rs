@@ -32,6 +32,7 @@ mod identity;
 mod ledger;
 mod load;
 mod lock;
+mod loss;
 mod marker;
 mod presence;
 mod read;

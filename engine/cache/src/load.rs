@@ -64,6 +64,7 @@ impl CacheFile {
         self.adopt_last_use(last_used, booked.map(|entry| entry.last_used));
         self.pinned.store(head.pinned, Relaxed);
         self.was_complete.store(head.was_complete, Release);
+        self.durable.store(head.synced, Release);
         writing.head = head;
         writing.directory = Some(directory.clone());
         let unprovable = self.adopt_records(&meta, &head)?;

@@ -24,15 +24,19 @@ impl CacheFile {
             let Some(disk) = disk.as_ref().filter(|_| self.is_readable(range.clone())) else {
                 return Ok(None);
             };
-            match disk.data.read_exact_at(buf, offset) {
-                Ok(()) => {
+            match disk.data.read_exact_at(buf, offset).map(|()| self.writes_arrived(disk)) {
+                Ok(Ok(())) => {
                     self.use_blocks(range);
                     return Ok(Some(()));
                 }
-                Err(error) => error,
+                Ok(Err(lost)) => Err(lost),
+                Err(error) => Ok(error),
             }
         };
-        self.give_up(range, &error);
+        match error {
+            Ok(error) => self.give_up(range, &error),
+            Err(lost) => self.abandon(&lost),
+        }
         Ok(None)
     }
 
@@ -51,6 +55,10 @@ impl CacheFile {
         let count = unsafe { libc::preadv2(disk.data.as_raw_fd(), &vector, 1, offset as libc::off_t, libc::RWF_NOWAIT) };
         if count <= 0 {
             // Not cached, not supported by this file system, or an error that the blocking read will meet too.
+            return Ok(None);
+        }
+        if self.writes_arrived(disk).is_err() {
+            // The blocking read meets the same, and acts on it.
             return Ok(None);
         }
         self.use_blocks(range.start..range.start + count as u64);

@@ -17,6 +17,8 @@ pub struct Presence {
     pub present_bytes: u64,
     /// Whether that is all of them.
     pub complete: bool,
+    /// Whether the disk has confirmed all of them, so that the file can be given out.
+    pub durable: bool,
 }
 
 /// What the cache occupies. While [`crate::Cache::scan_done`] is false, files from before are still being counted.
@@ -132,7 +134,11 @@ impl Shared {
         if let Some(file) = self.live(id).filter(|file| !file.is_evicted()) {
             file.load();
             let present_bytes = file.present_bytes();
-            return (file.disk.read().is_some()).then(|| Presence { present_bytes, complete: file.is_complete() });
+            return (file.disk.read().is_some()).then(|| Presence {
+                present_bytes,
+                complete: file.is_complete(),
+                durable: file.is_durable(),
+            });
         }
         self.directories.iter().find_map(|directory| {
             {
@@ -158,7 +164,7 @@ impl Shared {
             return Ok(None);
         };
         if head.complete {
-            return Ok(Some(Presence { present_bytes: head.size, complete: true }));
+            return Ok(Some(Presence { present_bytes: head.size, complete: true, durable: head.synced }));
         }
         let bitmap = Bitmap::new(head.size);
         let mut records = vec![0; bitmap.block_count() * RECORD_LEN];
@@ -167,6 +173,6 @@ impl Shared {
             let record = Record::decode(bytes.try_into().expect("32 bytes"), block);
             bitmap.mark(block, record.chunks & bitmap.full(block), 0);
         }
-        Ok(Some(Presence { present_bytes: bitmap.present_bytes(), complete: false }))
+        Ok(Some(Presence { present_bytes: bitmap.present_bytes(), complete: false, durable: false }))
     }
 }

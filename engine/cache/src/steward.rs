@@ -8,6 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
@@ -129,33 +130,36 @@ pub fn serve(shared: &Arc<Shared>) {
 impl Shared {
     fn sync_files(self: &Arc<Shared>, ids: &[ObjectId]) {
         for directory in &self.directories {
-            let files: Vec<(Arc<CacheFile>, u64)> = ids
-                .iter()
-                .filter(|id| directory.ledger.lock().get(id).is_some())
-                .filter_map(|id| self.open_by_id(directory, id))
-                .filter_map(|file| file.drops_if_to_sync().map(|drops| (file, drops)))
-                .collect();
-            if let Err(error) = self.sync_and_mark(directory, &files) {
-                directory.note_error(&self.counters, "syncing cached files", &error);
+            let mut together = ids.len() >= SYNC_TOGETHER;
+            let mut files = Vec::new();
+            for id in ids.iter().filter(|id| directory.ledger.lock().get(id).is_some()) {
+                // A file that was closed meanwhile may have been forgotten with its errors; those of the whole file
+                // system are not.
+                together |= self.live(id).is_none();
+                let file = self.open_by_id(directory, id);
+                files.extend(file.and_then(|file| file.drops_if_to_sync().map(|drops| (file, drops))));
+            }
+            if together {
+                self.sync_together(directory, &files);
+            } else {
+                files.iter().for_each(|(file, _)| {
+                    if file.make_durable() {
+                        Counters::add(&self.counters.synced_files, 1);
+                    }
+                });
             }
         }
     }
 
-    fn sync_and_mark(&self, directory: &Directory, files: &[(Arc<CacheFile>, u64)]) -> io::Result<()> {
-        if files.len() >= SYNC_TOGETHER {
-            // SAFETY: syncfs takes a descriptor, open for the call, and touches no memory.
-            if unsafe { libc::syncfs(directory.root.as_raw_fd()) } != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        } else {
-            files.iter().try_for_each(|(file, _)| file.sync_data())?;
+    fn sync_together(&self, directory: &Directory, files: &[(Arc<CacheFile>, u64)]) {
+        // SAFETY: syncfs takes a descriptor, open for the call, and touches no memory.
+        if !files.is_empty() && unsafe { libc::syncfs(directory.root.as_raw_fd()) } != 0 {
+            let error = io::Error::last_os_error();
+            files.iter().for_each(|(file, _)| file.abandon(&error));
+            return;
         }
-        for (file, drops) in files {
-            if file.mark_synced(*drops)? {
-                Counters::add(&self.counters.synced_files, 1);
-            }
-        }
-        Ok(())
+        let confirmed = files.iter().filter(|(file, drops)| file.confirm(*drops)).count();
+        Counters::add(&self.counters.synced_files, confirmed as u64);
     }
 
     /// Lets files go that are older than the limit of age, and frees what must stay free on the disk.
@@ -180,12 +184,12 @@ impl Shared {
 }
 
 impl CacheFile {
-    fn drops_if_to_sync(&self) -> Option<u64> {
+    pub(crate) fn drops_if_to_sync(&self) -> Option<u64> {
         let writing = self.writing.lock();
         (self.is_complete() && !writing.head.synced && !self.is_evicted()).then_some(writing.drops)
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    pub(crate) fn sync_data(&self) -> io::Result<()> {
         let data = match self.disk.read().as_ref() {
             // A descriptor of its own: syncing takes long, and the lock is needed for punching and closing.
             Some(disk) => disk.data.try_clone()?,
@@ -195,7 +199,7 @@ impl CacheFile {
     }
 
     /// Notes that the data survives a power loss, unless it changed since the sync began.
-    fn mark_synced(&self, drops: u64) -> io::Result<bool> {
+    pub(crate) fn mark_synced(&self, drops: u64) -> io::Result<bool> {
         let mut writing = self.writing.lock();
         if writing.drops != drops || !self.is_complete() || self.is_evicted() {
             return Ok(false);
@@ -203,6 +207,7 @@ impl CacheFile {
         writing.head.synced = true;
         // No sync of the head: if it is lost, the blocks are checked once more, and that is all.
         self.write_head(&mut writing)?;
+        self.durable.store(true, Release);
         // Syncing is no use of the file, and the time of change stands for the last use.
         let used = UNIX_EPOCH + Duration::from_nanos(self.last_used());
         self.meta(&mut writing)?.set_modified(used)?;

@@ -164,6 +164,7 @@ impl CacheFile {
     pub(crate) fn digest_on_disk(&self, disk: &Disk, block: usize) -> io::Result<u128> {
         let mut bytes = vec![0; self.block_length(block)];
         disk.data.read_exact_at(&mut bytes, block as u64 * BLOCK)?;
+        self.writes_arrived(disk)?;
         Ok(format::digest(&bytes))
     }
 

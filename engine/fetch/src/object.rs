@@ -130,7 +130,8 @@ impl Object {
         self.cache_file().is_some_and(|f| f.is_complete())
     }
 
-    /// A descriptor of the complete cache file; `None` while it is incomplete or can't be opened.
+    /// A descriptor of the complete cache file; `None` while it is incomplete or can't be opened. Waits for the disk to
+    /// confirm the file if it has not yet.
     pub fn door(&self) -> Option<DoorHandle> {
         let file = self.cache_file()?;
         if !file.is_complete() {

@@ -71,7 +71,9 @@ impl Mount {
             }
             return Ok(id);
         }
-        let door = object.door().ok_or("it is no longer complete in the cache")?;
+        // Never waits for the disk here: until it has confirmed the file, the node answers.
+        let ready = object.cache_file().is_some_and(|f| f.is_durable());
+        let door = ready.then(|| object.door()).flatten().ok_or("it is not, or no longer, whole on the disk")?;
         let id = backing::open(self.device.raw(), door.as_raw_fd()).map_err(|e| {
             // Without the privilege, or on a stacked file system, it never works here: stop offering it.
             self.disable_passthrough(&e);

@@ -48,9 +48,9 @@ impl Mount {
         }
         let (mount, unique) = (Arc::clone(self), request.unique);
         self.pool.run(move || {
-            let complete = mount.is_complete(&snapshot, entry);
-            let node = NodeId { copy: u16::from(complete), ..node };
-            let trust = if complete { Trust::Forever } else { Trust::Never };
+            let ready = mount.is_ready(&snapshot, entry);
+            let node = NodeId { copy: u16::from(ready), ..node };
+            let trust = if ready { Trust::Forever } else { Trust::Never };
             mount.reply_entry(unique, &snapshot, node, trust);
         });
     }
@@ -69,10 +69,11 @@ impl Mount {
         self.passthrough() && snapshot.entry(entry).is_some_and(|e| e.kind == EntryKind::File && e.size >= SWITCH_MIN_BYTES)
     }
 
-    fn is_complete(&self, snapshot: &Snapshot, entry: EntryId) -> bool {
+    /// Complete, and given out by the cache without waiting for the disk.
+    fn is_ready(&self, snapshot: &Snapshot, entry: EntryId) -> bool {
         let cache = self.config.volume.fetcher.cache();
         let identity = self.config.volume.identity(snapshot, entry);
-        identity.and_then(|i| cache.peek(&i.id())).is_some_and(|p| p.complete)
+        identity.and_then(|i| cache.peek(&i.id())).is_some_and(|p| p.durable)
     }
 
     fn reply_entry(&self, unique: u64, snapshot: &Snapshot, node: NodeId, trust: Trust) {

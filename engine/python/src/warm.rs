@@ -47,7 +47,7 @@ impl Engine {
     fn coverage<'py>(&self, py: Python<'py>, origin_id: &str, snapshot: &str, paths: Vec<String>) -> PyResult<Bound<'py, PyDict>> {
         let (_, volume) = self.origin(origin_id)?;
         let snapshot = snapshots::open(snapshot)?;
-        let (mut files, mut bytes, mut complete, mut present) = (0u64, 0u64, 0u64, 0u64);
+        let (mut files, mut bytes, mut complete, mut durable, mut present) = (0u64, 0u64, 0u64, 0u64, 0u64);
         py.detach(|| {
             for id in chosen(&snapshot, &paths)? {
                 let size = snapshot.entry(id).map_or(0, |e| e.size);
@@ -55,6 +55,7 @@ impl Engine {
                 bytes += size;
                 let held = volume.identity(&snapshot, id).and_then(|i| self.cache.peek(&i.id()));
                 complete += u64::from(size == 0 || held.as_ref().is_some_and(|p| p.complete));
+                durable += u64::from(size == 0 || held.as_ref().is_some_and(|p| p.durable));
                 present += held.map_or(0, |p| p.present_bytes);
             }
             PyResult::Ok(())
@@ -63,6 +64,7 @@ impl Engine {
         answer.set_item("files", files)?;
         answer.set_item("bytes", bytes)?;
         answer.set_item("files_complete", complete)?;
+        answer.set_item("files_durable", durable)?;
         answer.set_item("bytes_present", present)?;
         Ok(answer)
     }

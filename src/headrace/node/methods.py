@@ -234,7 +234,8 @@ def _mount_status(node: Node, mount_id: str, entry: dict[str, Any]) -> dict[str,
         "endpoint": entry["origin"]["endpoint"], "snapshot": entry["snapshot"], "pinned": entry["pin"],
         "files": info["files"], "bytes": info["bytes"], "skipped": info["skipped"],
         "skipped_keys": Engine.snapshot_skipped(path, _SHOWN), "bytes_present": coverage["bytes_present"],
-        "files_complete": coverage["files_complete"], "credentials_expire": expires, "warning": warning,
+        "files_complete": coverage["files_complete"], "files_durable": coverage["files_durable"],
+        "credentials_expire": expires, "warning": warning,
         **node.engine.mount_status(mount_id),
     }  # fmt: skip
 
