@@ -101,7 +101,7 @@ def test_a_range_that_stalled_fails_at_once_for_a_while(headrace: Headrace, orig
         began = time.monotonic()
         with pytest.raises(OSError, match="Input/output error"):
             read_end()
-        assert 3 < time.monotonic() - began < 6
+        assert 3 < time.monotonic() - began < 8
         asked = origin.counters.requests["range"]
         began = time.monotonic()
         for _ in range(10):

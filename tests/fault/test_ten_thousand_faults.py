@@ -92,11 +92,14 @@ def test_ten_thousand_faults(headrace: Headrace, origin: Origin) -> None:
     mount = headrace.mount("s3://models/m")
     faults = origin.faults
     faults.kinds = {**dict.fromkeys(POSSIBLE["range"], 1.0), Fault.STALL: 0.2, Fault.CAPPED: 0.5}
-    faults.stall, faults.late, faults.cap, faults.rate = 1.0, 0.2, 4 << 20, 0.5
+    faults.late, faults.cap = 0.2, 4 << 20
+    faults.script(Fault.STALL, Fault.STALL, Fault.STALL)
     client = connect(configuration.load(environ=headrace.environment))
     assert client is not None
     readers = Readers(mount, reference)
     try:
+        wait_until("stalls that outlast the client's patience", lambda: faults.given[Fault.STALL] >= 3)
+        faults.stall, faults.rate = 1.0, 0.5
 
         def enough() -> bool:
             # What is cached is never asked for again, so it is dropped again and again.
@@ -166,3 +169,19 @@ def test_what_fails_for_good_gives_eio_within_the_deadline_and_nothing_else_does
     origin.faults.clear()
     for fault in permanent:
         wait_until(f"{fault} is over", lambda fault=fault: read_end(fault)[0] == "right")
+
+
+def test_a_warm_up_comes_through(headrace: Headrace, origin: Origin) -> None:
+    data = {f"m/{number}": content(SEED + number, 0, 3_000_001 + number) for number in range(12)}
+    for key, body in data.items():
+        origin.bucket("models").put(key, body)
+    mount = headrace.mount("s3://models/m")
+    origin.faults.kinds = dict.fromkeys(POSSIBLE["range"], 1.0) | {Fault.STALL: 0.0}
+    origin.faults.rate, origin.faults.late = 0.5, 0.2
+    headrace.run("warm", str(mount))
+    origin.faults.clear()
+    asked = origin.counters.requests["range"]
+    for key, body in data.items():
+        assert (mount / key.removeprefix("m/")).read_bytes() == body
+    assert origin.counters.requests["range"] == asked
+    assert origin.faults.total > 0
