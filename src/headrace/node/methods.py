@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import BusyFailure, HeadraceError, MountFailure, NotFound, from_code
 from headrace.node import resolver
+from headrace.node.metrics import text as prometheus
 from headrace.node.space import check_room
 from headrace.node.volumes import VolumeStore, parse_uri
 
@@ -99,7 +100,12 @@ def _empty(node: Node, origin_id: str, mount: dict[str, Any]) -> HeadraceError:
 
 
 def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
-    """Lists, publishes, mounts; leaves nothing behind when it fails."""
+    """Lists, publishes, mounts; leaves nothing behind when it fails.
+
+    `source`, `directory` (absolute), `environment` (the variables that reach the origin), `origin` (endpoint, region, addressing,
+    anonymous), `look` (uid, gid, file_mode, dir_mode, allow_other, passthrough), `pin`, `snapshot` (a version held, or `current`: then
+    nothing is listed). Progress: files and bytes listed so far. Answers the snapshot, what changed, and how much it holds.
+    """
     bucket, prefix = parse_uri(params["source"])
     directory = str(params["directory"])
     with node.commands:
@@ -152,6 +158,7 @@ def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str 
 
 
 def umount(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    """Unmounts the mount at `directory`; with `lazy`, detaches it and ends it when its last user is gone."""
     with node.commands:
         mount_id, entry = _find(node, params["directory"])
         if entry["directory"] != os.path.abspath(params["directory"]):
@@ -198,6 +205,7 @@ def stop_mounts(node: Node) -> None:
 
 
 def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    """Node, cache, counters, events and all mounts, or the one that holds `directory`."""
     chosen = node.kept.mounts
     if params.get("directory"):
         mount_id, entry = _find(node, params["directory"])
@@ -250,7 +258,10 @@ def _rss() -> int:
 
 
 def refresh(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
-    """Lists again and, because a person asked, switches this mount, unless it is pinned."""
+    """Lists again and, because a person asked, switches the mount that holds `directory`, unless it is pinned.
+
+    Progress: files and bytes listed so far. Answers what is new, changed and gone: how many, and the first paths of each.
+    """
     with node.commands:
         mount_id, entry = _find(node, params["directory"])
         version, change = _list(node, mount_id, entry, progress)
@@ -270,6 +281,7 @@ def _switch(node: Node, mount_id: str, entry: dict[str, Any], version: str) -> N
 
 
 def snapshots(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    """The versions held of the prefix mounted at `directory`, and how much of each can still be read."""
     mount_id, entry = _find(node, params["directory"])
     store = _store(node, entry)
     versions = []
@@ -298,6 +310,7 @@ def _readable(store: VolumeStore, version: dict[str, Any], coverage: dict[str, A
 
 
 def rollback(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    """Switches the mount that holds `directory` to `snapshot`, a version held."""
     with node.commands:
         mount_id, entry = _find(node, params["directory"])
         store = _store(node, entry)
@@ -313,6 +326,7 @@ def rollback(node: Node, params: Params, _: Progress) -> dict[str, Any]:
 
 
 def warm(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
+    """Pulls `paths` (absolute, all in one mount) into the cache. Progress: files and bytes held. Refuses what cannot fit."""
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
     inside = _inside(entry, params["paths"])
@@ -327,10 +341,12 @@ def warm(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
 
 
 def cache_list(node: Node, params: Params, _: Progress) -> list[dict[str, Any]]:
+    """What is cached, at most `limit` files."""
     return node.engine.cache_entries(int(params.get("limit") or 1000))
 
 
 def cache_evict(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    """Drops `paths` from the cache, or with `all` everything that is not pinned; answers the bytes freed."""
     if params.get("all"):
         return {"bytes": node.engine.cache_evict(None)}
     mount_id, entry = _find(node, params["paths"][0])
@@ -340,12 +356,14 @@ def cache_evict(node: Node, params: Params, _: Progress) -> dict[str, Any]:
 
 
 def cache_pin(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    """Pins `paths`, or unpins them with `pinned` false; answers how many files."""
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
     return {"files": node.engine.cache_pin(mount_id, path, _inside(entry, params["paths"]), bool(params["pinned"]))}
 
 
 def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:
+    """Compares every cached block with its digest and drops what does not match. Progress: files and bytes done."""
     return node.engine.cache_verify(lambda files, size: progress({"files": files, "bytes": size}))
 
 
@@ -361,25 +379,20 @@ def renew(node: Node, mount_id: str, environment: dict[str, str] | None) -> dict
 
 
 def credentials(node: Node, params: Params, _: Progress) -> dict[str, Any]:
+    """Gives the mount that holds `directory` the credentials of `environment`; answers when they expire (Unix time, or null)."""
     mount_id, _entry = _find(node, params["directory"])
     return renew(node, mount_id, dict(params["environment"]))
 
 
 def metrics(node: Node, _: Params, __: Progress) -> str:
-    lines = []
+    """Every figure of the node as Prometheus text."""
     usage = node.engine.cache_usage()
-    values = node.engine.counters() | {
-        "cache_allocated_bytes": usage["allocated_bytes"],
-        "cache_limit_bytes": usage["limit_bytes"],
-    }
-    for name, value in sorted(values.items()):
-        kind = "counter" if name.endswith("_total") else "gauge"
-        lines += [f"# TYPE headrace_{name} {kind}", f"headrace_{name} {value:.17g}"]
-    return "\n".join(lines) + "\n"
+    cache = {"cache_allocated_bytes": usage["allocated_bytes"], "cache_limit_bytes": usage["limit_bytes"]}
+    return prometheus(node.engine.counters() | cache)
 
 
 def attach(node: Node, params: Params, _: Progress) -> dict[str, Any]:
-    """For the SDK: an origin and a snapshot to read through the hand-out door."""
+    """For the SDK: the origin and the snapshot of a mounted `source`, to be read through the hand-out socket."""
     bucket, prefix = parse_uri(params["source"])
     for mount_id, entry in node.kept.mounts.items():
         if (entry["bucket"], entry["prefix"]) == (bucket, prefix):
