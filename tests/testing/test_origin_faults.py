@@ -207,6 +207,18 @@ def test_listings_fail_too(origin: Origin, client: Any) -> None:
     assert [i["Key"] for i in client.list_objects_v2(Bucket="b")["Contents"]] == [f"k{n}" for n in range(5)]
 
 
+@pytest.mark.parametrize(
+    "bytes_sent",
+    [b"nonsense\r\n\r\n", b"GET /b/%ff HTTP/1.1\r\n\r\n", b"PUT /b/k HTTP/1.1\r\nContent-Length: 2\r\nContent-Encoding: aws-chunked\r\n\r\nxx"],
+)
+def test_what_is_no_request_is_refused(raw: socket.socket, bytes_sent: bytes) -> None:
+    raw.sendall(bytes_sent)
+    answer = b""
+    while part := raw.recv(1 << 16):
+        answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 def test_an_origin_stops_while_it_stalls() -> None:
     with failing_origin("b") as origin, closing(socket.socket()) as sock:
         origin.bucket("b").put("k", content(3, 0, SIZE))

@@ -175,12 +175,14 @@ class Answers:
         stop = given.cut(length) if given is not None and fault in (Fault.RESET_INSIDE, Fault.TRUNCATED, Fault.STALL) else length
         pace = Pace(faults.cap) if fault is Fault.CAPPED else self.origin.pace if count else None
         before = connection.sent_body
+        # Counted first, and corrected when it breaks off: whoever has the bytes finds them counted.
+        counted = stop if count else 0
+        self.origin.sent(counted)
         try:
             connection.answer(status, headers, more=stop > 0)
             connection.send(body, offset, stop, pace)
         finally:
-            if count:
-                self.origin.sent(connection.sent_body - before)
+            self.origin.sent(min(counted, connection.sent_body - before) - counted)
         if fault is Fault.STALL:
             connection.pause(faults.stall)
         if fault in (Fault.RESET_INSIDE, Fault.STALL):

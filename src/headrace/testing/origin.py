@@ -39,7 +39,7 @@ class Counters:
 
     requests: Counter[str] = field(default_factory=Counter)  # by kind: range, get, head, list, other
     connections: int = 0
-    body_bytes: int = 0  # of objects, as far as they were handed to the kernel
+    body_bytes: int = 0  # of objects: handed to the kernel, or on the way to it
 
 
 class Origin:
@@ -80,7 +80,7 @@ class Origin:
             self.counters.requests[kind] += 1
 
     def sent(self, count: int) -> None:
-        """So many more bytes of objects."""
+        """So many more bytes of objects, or fewer."""
         with self._lock:
             self.counters.body_bytes += count
 
@@ -119,13 +119,11 @@ class Origin:
     def _serve(self, connection: Connection) -> None:
         answers = Answers(self, connection)
         try:
-            while (request := connection.request()) is not None:
+            while (request := self._next(connection, answers)) is not None:
                 if request.bucket == "-":
                     self._control(connection, request)
                 elif not answers.answer(request):
                     break
-        except Malformed as error:
-            answers.refuse(400, "InvalidRequest", str(error))
         except OSError:
             pass  # the client went away, or was sent away: to it that is all there is to know
         finally:
@@ -133,6 +131,15 @@ class Origin:
             with self._lock:
                 self._live.discard(connection)
                 self._threads.discard(threading.current_thread())
+
+    @staticmethod
+    def _next(connection: Connection, answers: Answers) -> Request | None:
+        """The next request; None at the end, or after bytes that were no request."""
+        try:
+            return connection.request()
+        except Malformed as error:
+            answers.refuse(400, "InvalidRequest", str(error))
+            return None
 
     def _control(self, connection: Connection, request: Request) -> None:
         status, answer = 200, dict[str, object]()

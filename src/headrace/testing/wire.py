@@ -186,7 +186,10 @@ def _without_chunks(body: bytes) -> bytes:
     parts = []
     while body:
         line, _, body = body.partition(b"\r\n")
-        length = int(line.partition(b";")[0], 16)
+        try:
+            length = int(line.partition(b";")[0], 16)
+        except ValueError:
+            raise Malformed("a chunk has no length") from None
         if length == 0:
             break
         parts.append(body[:length])
