@@ -401,8 +401,21 @@ def attach(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     raise NotFound("not-mounted", f"{params['source']} is not mounted by this node")
 
 
+def ping(node: Node, _: Params, __: Progress) -> dict[str, Any]:
+    """Who answers, and what is mounted; costs nothing."""
+    mounts = [{"directory": m["directory"], "snapshot": m["snapshot"]} for m in node.kept.mounts.values()]
+    return {"pid": os.getpid(), "mounts": mounts}
+
+
+def stop(node: Node, _: Params, __: Progress) -> dict[str, Any]:
+    """Unmounts everything and ends node and keeper, a moment after this answer."""
+    node.stopping.set()
+    return {}
+
+
 METHODS: dict[str, Callable[[Node, Params, Progress], Any]] = {
     "mount": mount, "umount": umount, "status": status, "refresh": refresh, "snapshots": snapshots, "rollback": rollback,
     "warm": warm, "cache.list": cache_list, "cache.evict": cache_evict, "cache.pin": cache_pin,
-    "cache.verify": cache_verify, "credentials": credentials, "metrics": metrics, "attach": attach,
+    "cache.verify": cache_verify, "credentials": credentials, "metrics": metrics, "attach": attach, "ping": ping,
+    "stop": stop,
 }  # fmt: skip

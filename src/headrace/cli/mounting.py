@@ -1,0 +1,180 @@
+"""`headrace mount` and `headrace umount`; and the request behind them, which fstab and the configuration file make too."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace import settings as configuration
+from headrace.cli import show
+from headrace.cli.reach import Directory, Json, print_json, running
+from headrace.errors import MountFailure, NodeFailure, UsageError
+from headrace.node import mountinfo
+from headrace.node.client import Client, connect, connect_or_start
+from headrace.node.resolver import captured
+
+_LOOK_SECONDS = 0.5
+
+
+@dataclass
+class MountRequest:
+    """One mount, as it is asked of the node."""
+
+    source: str
+    directory: str
+    snapshot: str | None = None
+    pin: bool = False
+    origin: dict[str, Any] = field(default_factory=dict)  # endpoint, region, addressing, anonymous, profile
+    look: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=lambda: captured(dict(os.environ)))
+
+    def ask(self, client: Client, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """Mounts; the directory is made if need be, and taken away again when the mount fails."""
+        target = Path(os.path.abspath(self.directory))
+        created = prepare(target)
+        look = {"uid": None, "gid": None, "file_mode": 0o444, "dir_mode": 0o555, "allow_other": False, "passthrough": True}
+        try:
+            result = client.call(
+                "mount", progress, source=self.source, directory=str(target), environment=self.environment,
+                origin={k: v for k, v in self.origin.items() if v}, look=look | self.look, pin=self.pin, snapshot=self.snapshot,
+            )  # fmt: skip
+            os.stat(target / ".")
+        except BaseException:
+            if created:
+                with contextlib.suppress(OSError):
+                    target.rmdir()
+            raise
+        return dict(result)
+
+
+def mount(
+    source: Annotated[str, typer.Argument(help="s3://BUCKET[/PREFIX]")],
+    directory: Directory,
+    snapshot: Annotated[str | None, typer.Option(help="Mount a version held (v3, or current) without listing.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Endpoint address; default as AWS tools find it.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region; default as AWS tools find it.")] = None,
+    addressing: Annotated[str | None, typer.Option(help="path or virtual.")] = None,
+    anonymous: Annotated[bool, typer.Option(help="Sign nothing: for public buckets.")] = False,
+    pin: Annotated[bool, typer.Option(help="Never switch to another snapshot.")] = False,
+    foreground: Annotated[bool, typer.Option(help="Stay until Ctrl-C or SIGTERM, then unmount.")] = False,
+    allow_other: Annotated[bool, typer.Option(help="Let other users read.")] = False,
+    uid: Annotated[int | None, typer.Option(help="Owner of the files.")] = None,
+    gid: Annotated[int | None, typer.Option(help="Group of the files.")] = None,
+    file_mode: Annotated[str, typer.Option(help="Permission bits of files.")] = "0444",
+    dir_mode: Annotated[str, typer.Option(help="Permission bits of directories.")] = "0555",
+    passthrough: Annotated[bool, typer.Option(help="Let the kernel read complete files itself.")] = True,
+    cache_dir: Annotated[str | None, typer.Option(help="Cache directories: PATH[=SIZE][:PATH[=SIZE]…]")] = None,
+    cache_size: Annotated[str | None, typer.Option(help="Size of the cache, such as 200Gi.")] = None,
+    cache_reserve: Annotated[str | None, typer.Option(help="Free space to leave.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Budget for buffers, such as 512Mi.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Mount a bucket, or a directory of it, read-only."""
+    options = {"cache_dir": cache_dir, "cache_size": cache_size, "cache_reserve": cache_reserve, "memory": memory}
+    settings = configuration.load(options)
+    look = {
+        "uid": uid, "gid": gid, "file_mode": mode("file mode", file_mode), "dir_mode": mode("dir mode", dir_mode),
+        "allow_other": allow_other, "passthrough": passthrough,
+    }  # fmt: skip
+    origin = {"endpoint": endpoint, "region": region, "addressing": addressing, "anonymous": anonymous}
+    request = MountRequest(source, os.path.abspath(directory), snapshot, pin, origin, look)
+    progress = show.Progress(as_json)
+    try:
+        with connect_or_start(settings) as client:
+            result = request.ask(client, progress)
+    finally:
+        progress.done()
+    if as_json:
+        print_json(result)
+    else:
+        tell(request, result)
+    if foreground:
+        _stay(settings, request.directory)
+
+
+def tell(request: MountRequest, result: dict[str, Any]) -> None:
+    """What a person wants to know of a new mount."""
+    change = result["change"]
+    fresh = f" (new {change['new']}, changed {change['changed']}, gone {change['gone']})" if change.get("published") else ""
+    print(
+        f"{request.source} is mounted at {request.directory}: snapshot {result['snapshot']}, "
+        f"{result['files']} files, {show.size(result['bytes'])}{fresh}",
+        flush=True,
+    )
+    if result["skipped"]:
+        print(f"{result['skipped']} keys can't be paths and were skipped; `headrace status {request.directory}` lists them", file=sys.stderr)
+
+
+def mode(field_name: str, text: str) -> int:
+    """Permission bits from octal text."""
+    try:
+        bits = int(text, 8)
+    except ValueError:
+        raise UsageError("bad-setting", f"{field_name}: {text!r} is not an octal mode such as 0444") from None
+    if not 0 <= bits <= 0o777:
+        raise UsageError("bad-setting", f"{field_name}: {text!r} has more than the nine permission bits")
+    return bits
+
+
+def prepare(target: Path) -> bool:
+    """Makes the directory if need be, and takes a dead mount away; True if it was made."""
+    try:
+        entries = os.listdir(target)
+    except FileNotFoundError:
+        target.mkdir(parents=True)
+        return True
+    except NotADirectoryError:
+        raise MountFailure("mount-failed", f"directory: {target} is a file; give a directory") from None
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:  # keeper and node of that mount have died together
+            raise MountFailure("mount-failed", f"directory: {target}: {error.strerror}") from None
+        _take_away(target)
+        entries = os.listdir(target)
+    if os.path.ismount(target):
+        raise MountFailure("mount-failed", f"directory: {target} is already mounted; unmount it first (`headrace umount {target}`)")
+    if entries:
+        raise MountFailure("mount-failed", f"directory: {target} is not empty; give an empty directory")
+    return False
+
+
+def _take_away(target: Path) -> None:
+    command = ["umount", "-l", str(target)] if os.geteuid() == 0 else ["fusermount3", "-uz", "--", str(target)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    if done.returncode != 0:
+        raise MountFailure("mount-failed", f"directory: a dead mount at {target} can't be taken away: {done.stderr.strip()}")
+    print(f"a dead mount at {target} was taken away", file=sys.stderr)
+
+
+def _stay(settings: configuration.Settings, directory: str) -> None:
+    """Until a signal comes, or somebody else unmounts."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    while not asked.wait(_LOOK_SECONDS):
+        if mountinfo.mounted_at(directory) is None:
+            return
+    client = connect(settings)
+    if client is None:
+        raise NodeFailure("node-unreachable", f"node: it is gone, so {directory} can't be unmounted in good order; `umount -l {directory}` does it")
+    with client:
+        client.call("umount", directory=directory, lazy=False)
+
+
+def umount(
+    directory: Directory,
+    lazy: Annotated[bool, typer.Option(help="Detach now, end when the last user is gone.")] = False,
+) -> None:
+    """Unmount."""
+    with running() as client:
+        client.call("umount", directory=os.path.abspath(directory), lazy=lazy)
