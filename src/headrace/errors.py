@@ -29,6 +29,23 @@ class Exit(IntEnum):
     CACHE = 7
     INTERRUPTED = 130
 
+    @property
+    def meaning(self) -> str:
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Exit.OK: "done",
+    Exit.FAILED: "failed",
+    Exit.USAGE: "wrong usage: an option, an argument or a setting",
+    Exit.NOT_FOUND: "not found, or not mounted",
+    Exit.DENIED: "credentials or permission",
+    Exit.UNREACHABLE: "the origin cannot be reached, or not used as it is named",
+    Exit.BUSY: "busy",
+    Exit.CACHE: "the cache directory cannot be used",
+    Exit.INTERRUPTED: "interrupted (Ctrl-C)",
+}
+
 
 class HeadraceError(Exception):
     """A failure with a stable code; the message names field, cause and remedy."""

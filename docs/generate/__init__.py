@@ -1,0 +1,1 @@
+"""The reference pages, made from the code that they describe: commands, settings, errors, protocol, metrics."""
