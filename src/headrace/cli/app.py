@@ -23,9 +23,10 @@ from headrace.node.resolver import captured
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets, as in s3://BUCKET[/PREFIX], mean themselves
     help="Models in S3-compatible object storage, as if on the local disk.",
 )
-cache_app = typer.Typer(no_args_is_help=True, help="What is cached on this machine.")
+cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What is cached on this machine.")
 app.add_typer(cache_app, name="cache")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
 app.command(epilog="Example: headrace umount ./qwen")(mounting.umount)
