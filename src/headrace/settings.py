@@ -49,6 +49,9 @@ SETTINGS = (
     Setting("connections", "integer", "32", "Most connections to one origin."),
     Setting("kernel_mask", "names", "", "Features of the kernel to do without, separated by commas: passthrough, resend, "
             "direct-mmap, large-reads, epoch."),
+    Setting("keep_snapshots", "integer", "10", "Versions of a volume to keep; the current one, the one before it and those "
+            "mounted always stay."),
+    Setting("log_size", "bytes", "16Mi", "The node's log is set aside, as one older file, when it is larger."),
     Setting("idle", "seconds", "60", "A node without mounts and commands ends after this long."),
 )  # fmt: skip
 
@@ -83,6 +86,8 @@ class Settings:
     deadline: float
     connections: int
     idle: float
+    keep_snapshots: int
+    log_size: int
     kernel_mask: tuple[str, ...] = ()
 
     @property
@@ -113,9 +118,6 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
     memory = parse_bytes("memory", values["memory"]) if values["memory"] else default_memory()
     if memory < 16 * 2**20:
         raise UsageError("bad-setting", f"memory: {memory} bytes is less than one window; give at least 16Mi")
-    connections = values["connections"]
-    if not connections.isdigit() or not 1 <= int(connections) <= 1024:
-        raise UsageError("bad-setting", f"connections: {connections!r} is not a number from 1 to 1024")
     socket = values["node"] or _default_socket(directories[0][0], env)
     return Settings(
         cache_directories=directories,
@@ -124,10 +126,18 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         memory=memory,
         socket=socket,
         deadline=parse_seconds("deadline", values["deadline"]),
-        connections=int(connections),
+        connections=_integer("connections", values["connections"], 1, 1024),
         idle=parse_seconds("idle", values["idle"]),
+        keep_snapshots=_integer("keep snapshots", values["keep_snapshots"], 2, 1_000_000),
+        log_size=parse_bytes("log size", values["log_size"]),
         kernel_mask=tuple(name for name in values["kernel_mask"].split(",") if name),
     )
+
+
+def _integer(field: str, text: str, low: int, high: int) -> int:
+    if not text.isdigit() or not low <= int(text) <= high:
+        raise UsageError("bad-setting", f"{field}: {text!r} is not a number from {low} to {high}")
+    return int(text)
 
 
 def config_file(env: Mapping[str, str]) -> Path:

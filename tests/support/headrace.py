@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from headrace.node import mountinfo
+
 COMMAND = str(Path(sys.executable).with_name("headrace"))
 
 
@@ -84,20 +86,37 @@ class Headrace:
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
     def stop(self) -> None:
-        """Unmounts everything, ends keeper and node, and checks that nothing is left."""
+        """Unmounts everything, ends keeper and node, and fails when something is left."""
         status = json.loads(self.run("status", "--json", check=False).stdout or "{}")
         for mount in status.get("mounts", []):
             self.run("umount", "--lazy", mount["directory"], check=False)
         node = status.get("node")
         if node:
-            for pid in (node["pid"], node["keeper_pid"]):
-                if _alive(pid) and pid == node["pid"]:
-                    os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(node["pid"], signal.SIGTERM)
             with contextlib.suppress(AssertionError):
-                wait_until("the end of node and keeper", lambda: not _alive(node["pid"]) and not _alive(node["keeper_pid"]), 15)
-            for pid in (node["keeper_pid"], node["pid"]):
-                if _alive(pid):
-                    os.kill(pid, signal.SIGKILL)
+                wait_until("the end of node and keeper", lambda: not self._processes(), 15)
+        left = self._processes()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        for mounted in mountinfo.mounted():
+            if mounted.fstype == mountinfo.FSTYPE and mounted.directory.startswith(f"{self.base}/"):
+                subprocess.run(["umount", "--lazy", mounted.directory], check=True)
+                left.append(0)
+        assert not left, f"processes or mounts were left: {left}\n{self.log()}"
+
+    def _processes(self) -> list[int]:
+        """Keeper and node of this headrace: whatever has its socket in the command line or the environment."""
+        socket = self.environment["HEADRACE_NODE"].encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                ours = b"headrace.node" in (process / "cmdline").read_bytes() and socket in (process / "environ").read_bytes()
+            except OSError:
+                continue
+            if ours and _alive(int(process.name)):
+                found.append(int(process.name))
+        return found
 
 
 def _alive(pid: int) -> bool:

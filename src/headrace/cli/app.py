@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from headrace import settings as configuration
-from headrace.cli import doctor, mounting, node, show
+from headrace.cli import doctor, logs, mounting, node, show
 from headrace.cli.reach import Directory, Json, print_json, running
-from headrace.errors import Exit, HeadraceError, NotFound, UsageError
+from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.node.client import connect
 from headrace.node.resolver import captured
 
@@ -31,6 +30,7 @@ app.add_typer(cache_app, name="cache")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
 app.command(epilog="Example: headrace umount ./qwen")(mounting.umount)
 app.command(epilog="Example: headrace doctor s3://models/qwen")(doctor.doctor)
+app.command(epilog="Example: headrace logs -f")(logs.logs)
 app.command(epilog="Example: headrace node   (under systemd: see deploy/systemd)")(node.node)
 
 
@@ -220,18 +220,6 @@ def metrics() -> None:
     """Counters as Prometheus text."""
     with running() as client:
         print(client.call("metrics"), end="")
-
-
-@app.command()
-def logs(lines: Annotated[int, typer.Option("-n", help="How many.")] = 100) -> None:
-    """The node's log."""
-    path = Path(configuration.load().log_file)
-    if not path.exists():
-        raise NotFound("unknown", f"log: {path} does not exist; under systemd use `journalctl -u headrace-node`")
-    with path.open(errors="replace") as file:
-        from collections import deque
-
-        sys.stdout.writelines(deque(file, maxlen=lines))
 
 
 def main() -> None:

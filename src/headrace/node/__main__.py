@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import sys
 
@@ -10,6 +11,9 @@ from headrace.node.service import Node
 
 
 def main() -> None:
+    # A descriptor for each open file and connection: what the system allows, not its cautious default.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     Node(channel, receive_all(channel)).run()

@@ -137,6 +137,8 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         "HEADRACE_DEADLINE": str(settings.deadline),
         "HEADRACE_CONNECTIONS": str(settings.connections),
         "HEADRACE_IDLE": str(settings.idle),
+        "HEADRACE_KEEP_SNAPSHOTS": str(settings.keep_snapshots),
+        "HEADRACE_LOG_SIZE": str(settings.log_size),
         "HEADRACE_KERNEL_MASK": ",".join(settings.kernel_mask),
     }
     try:

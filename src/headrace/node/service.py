@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from headrace import settings as configuration
@@ -24,6 +25,7 @@ from headrace.errors import HeadraceError, NodeFailure
 from headrace.node import parcel
 from headrace.node.keeper import Kept, send_all
 from headrace.node.protocol import PROTOCOL, Lines
+from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_small
 
 _CONNECTIONS_MAX = 256
 _CREDENTIAL_CHECK_SECONDS = 20.0
@@ -163,12 +165,16 @@ class Node:
         threading.Thread(target=self._accept, daemon=True).start()
         self._tell({"op": "ready"})
         threading.Thread(target=self._watch_keeper, daemon=True).start()
+        drop_unfinished(self.settings.snapshots)
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
             self._drop_dead_mounts()
+            keep_log_small(sys.stderr.fileno(), Path(self.settings.log_file), self.settings.log_size)
             if time.monotonic() - renewed > _CREDENTIAL_CHECK_SECONDS:
                 renewed = time.monotonic()
                 self._renew_credentials()
+                in_use = [path for mount in self.kept.mounts.values() for path in mount["slots"].values()]
+                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use)
             quiet = time.monotonic() - self.last_used
             if not self.kept.mounts and self.connections == 0 and quiet > (1 if self.fault else self.settings.idle):
                 break

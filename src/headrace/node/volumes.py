@@ -31,6 +31,12 @@ class VolumeStore:
         self.directory = snapshots / name
         self.about = {"endpoint": endpoint, "bucket": bucket, "prefix": prefix}
 
+    @classmethod
+    def at(cls, directory: Path) -> VolumeStore:
+        """The store that lies in a directory."""
+        about = json.loads((directory / "volume.json").read_text())
+        return cls(directory.parent, about["endpoint"], about["bucket"], about["prefix"])
+
     def _read(self) -> dict[str, Any]:
         try:
             return dict(json.loads((self.directory / "volume.json").read_text()))
@@ -91,6 +97,23 @@ class VolumeStore:
         state["current"] = version
         self._write(state)
         return version
+
+    def prune(self, keep: int, in_use: set[str]) -> list[str]:
+        """Removes all but the newest `keep` versions, the current one, the one before it, and those whose files are in use."""
+        state = self._read()
+        ids = [str(v["id"]) for v in state["versions"]]
+        wanted = set(ids[-keep:]) | {i for i in ids if os.path.realpath(self.path(i)) in in_use}
+        if state["current"] in ids:
+            at = ids.index(state["current"])
+            wanted |= set(ids[max(0, at - 1) : at + 1])
+        gone = [i for i in ids if i not in wanted]
+        if gone:
+            # The list first: a file that nobody lists is only room, a version without a file is a broken promise.
+            state["versions"] = [v for v in state["versions"] if str(v["id"]) not in gone]
+            self._write(state)
+            for version in gone:
+                self.path(version).unlink(missing_ok=True)
+        return [str(self.path(version)) for version in gone]
 
     def set_current(self, version: str) -> None:
         state = self._read()

@@ -1,0 +1,79 @@
+"""What the keeper holds: taken over whole, replaced without leaks, sent in full."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from headrace.node import keeper, parcel
+from headrace.node.keeper import Kept
+
+
+def descriptor() -> int:
+    return os.open("/dev/null", os.O_RDONLY)
+
+
+def is_open(fd: int) -> bool:
+    return Path(f"/proc/self/fd/{fd}").exists()
+
+
+def test_a_mount_replaced_or_forgotten_closes_its_descriptors() -> None:
+    kept = Kept()
+    first, second = descriptor(), descriptor()
+    kept.apply({"op": "mount", "id": "a", "mount": {"directory": "/x"}}, [first])
+    kept.apply({"op": "mount", "id": "a", "mount": {"directory": "/y"}}, [second])
+    assert (is_open(first), is_open(second)) == (False, True)
+    kept.apply({"op": "update", "id": "a", "mount": {"snapshot": "v2"}}, [])
+    assert kept.mounts["a"] == {"directory": "/y", "snapshot": "v2"}
+    kept.apply({"op": "forget", "id": "a"}, [])
+    assert not is_open(second)
+    assert not kept.mounts
+
+
+def test_an_unknown_change_is_refused() -> None:
+    with pytest.raises(ValueError, match="whatever"):
+        Kept().apply({"op": "whatever"}, [])
+
+
+def test_everything_goes_over_to_a_successor() -> None:
+    kept = Kept()
+    kept.apply({"op": "locks"}, [descriptor()])
+    kept.apply({"op": "listeners"}, [descriptor(), descriptor()])
+    for name in ("a", "b"):
+        kept.apply({"op": "mount", "id": name, "mount": {"directory": f"/{name}", "environment": {"K": "s" * 5000}}}, [descriptor(), descriptor()])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        keeper.send_all(ours, kept)
+        taken = keeper.receive_all(theirs)
+    assert taken.mounts == kept.mounts
+    assert [len(fds) for fds in (taken.locks, taken.listeners, taken.fds["a"], taken.fds["b"])] == [1, 2, 2, 2]
+    for fds in (taken.locks, taken.listeners, *taken.fds.values()):
+        assert all(is_open(fd) and not os.get_inheritable(fd) for fd in fds)
+
+
+def test_a_hand_over_that_breaks_off_is_noticed() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            parcel.send(ours, {"op": "locks"}, [])
+        with pytest.raises(ConnectionError, match="broke off"):
+            keeper.receive_all(theirs)
+
+
+def test_a_runtime_directory_open_to_others_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    (tmp_path / "run").chmod(0o755)
+    with pytest.raises(SystemExit, match="chmod 700"):
+        keeper.begin(str(tmp_path / "run/node.sock"))
+
+
+def test_one_keeper_for_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    first = keeper.begin(str(tmp_path / "run/node.sock"))
+    assert first is not None
+    assert keeper.begin(str(tmp_path / "run/node.sock")) is None
+    for fd in (*first.guard, *first.listeners):
+        os.close(fd)

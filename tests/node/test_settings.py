@@ -1,0 +1,89 @@
+"""Settings: where they come from, and one message for each wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace import settings
+from headrace.errors import UsageError
+
+GIB = 1 << 30
+
+
+def load(tmp_path: Path, toml: str = "", options: dict[str, str | None] | None = None, **environ: str) -> settings.Settings:
+    (tmp_path / "config.toml").write_text(toml)
+    base = {"HEADRACE_CONFIG": str(tmp_path / "config.toml"), "HOME": str(tmp_path), "HEADRACE_CACHE_DIR": str(tmp_path / "c")}
+    return settings.load(options, {**base, **environ})
+
+
+def test_an_option_beats_the_environment_beats_the_file(tmp_path: Path) -> None:
+    toml = 'memory = "100Mi"\n'
+    assert load(tmp_path, toml).memory == 100 << 20
+    assert load(tmp_path, toml, HEADRACE_MEMORY="200Mi").memory == 200 << 20
+    assert load(tmp_path, toml, {"memory": "300Mi"}, HEADRACE_MEMORY="200Mi").memory == 300 << 20
+
+
+def test_several_cache_directories_with_sizes(tmp_path: Path) -> None:
+    found = load(tmp_path, HEADRACE_CACHE_DIR="/a=10Gi:/b", HEADRACE_CACHE_SIZE="2Gi")
+    assert found.cache_directories == (("/a", 10 * GIB), ("/b", 2 * GIB))
+    assert load(tmp_path, 'cache_dir = ["/a=1Gi", "/b=2Gi"]', HEADRACE_CACHE_DIR="").cache_directories == (("/a", GIB), ("/b", 2 * GIB))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("1", 1), ("1k", 1000), ("1Ki", 1024), ("1.5Gi", 3 * GIB // 2), ("2TB", 2 * 10**12), (" 7 mib ", 7 << 20)]
+)
+def test_sizes(text: str, count: int) -> None:
+    assert settings.parse_bytes("x", text) == count
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("1d", 86400)])
+def test_times(text: str, seconds: float) -> None:
+    assert settings.parse_seconds("x", text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HEADRACE_MEMORY", "lots", "memory"),
+        ("HEADRACE_MEMORY", "1Mi", "one window"),
+        ("HEADRACE_CACHE_SIZE", "-1", "cache size"),
+        ("HEADRACE_CACHE_SIZE", "1Mi", "one window"),
+        ("HEADRACE_CACHE_RESERVE", "x", "cache reserve"),
+        ("HEADRACE_CACHE_MAX_AGE", "soon", "cache max age"),
+        ("HEADRACE_DEADLINE", "never", "deadline"),
+        ("HEADRACE_CONNECTIONS", "0", "connections"),
+        ("HEADRACE_CONNECTIONS", "many", "connections"),
+        ("HEADRACE_KEEP_SNAPSHOTS", "1", "keep snapshots"),
+        ("HEADRACE_LOG_SIZE", "big", "log size"),
+        ("HEADRACE_CONFIG", "/nowhere/config.toml", "HEADRACE_CONFIG"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path: Path, name: str, value: str, words: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        load(tmp_path, **{name: value})
+    assert words in failure.value.message
+
+
+@pytest.mark.parametrize(("toml", "words"), [("speed = 1", "'speed'"), ("memory = ", "config.toml"), ('memory = "x"', "memory")])
+def test_a_wrong_file_is_named(tmp_path: Path, toml: str, words: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        load(tmp_path, toml)
+    assert words in failure.value.message
+
+
+def test_every_setting_reaches_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command was told must be what the node it starts is told."""
+    from headrace.node import client
+
+    seen: dict[str, str] = {}
+    monkeypatch.setattr(client.subprocess, "Popen", lambda *_, env, **__: seen.update(env))
+    own = load(tmp_path, HEADRACE_NODE=str(tmp_path / "run/n.sock"), HEADRACE_DEADLINE="7", HEADRACE_KERNEL_MASK="epoch,resend")
+    client.start_keeper(own)
+    assert settings.load({}, {**seen, "HEADRACE_CONFIG": str(tmp_path / "config.toml")}) == own
+
+
+def test_the_reference_names_every_setting() -> None:
+    page = settings.reference()
+    assert all(f"`{s.variable}`" in page for s in settings.SETTINGS)
