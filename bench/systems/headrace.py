@@ -25,6 +25,7 @@ class Headrace:
         (base / "run").mkdir(mode=0o700)
         self.cache = base / "cache"
         self.directory = base / "mount"
+        self.socket = base / "run/node.sock"
         self.options = ""  # of the mount, as the kernel has them
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_"))},
@@ -33,7 +34,7 @@ class Headrace:
             "HEADRACE_CACHE_SIZE": str(cache_size),
             "HEADRACE_CACHE_RESERVE": "0",
             "HEADRACE_MEMORY": str(memory),
-            "HEADRACE_NODE": str(base / "run/node.sock"),
+            "HEADRACE_NODE": str(self.socket),
             "HEADRACE_IDLE": "600",
         }
 
