@@ -1,0 +1,76 @@
+"""A node killed with 100,000 cached files (1 TB in sparse files): how soon its mount answers again.
+
+Each file has one chunk in the cache, brought through the mount. Names and attributes are dropped from the kernel, the
+node is killed, and what is timed is opening a file and reading its chunk: the successor has to resume the mount, look
+the name up, and trust what it finds. Nothing may come from the origin. What the new node read from the disk is told,
+too: records of what is present, never the data itself.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bench import machine
+from bench.measure import Figure, at_most
+from bench.place import GIB, MIB, Place
+from bench.systems.headrace import Headrace
+from headrace.testing.content import content
+from headrace.testing.origin import failing_origin
+from headrace.testing.store import Body
+
+TITLE = "restart with 100,000 cached files"
+FILES = 100_000
+SIZE = 10 * MIB
+AT = 5 * MIB  # in the middle, where nothing is read ahead
+CHUNK = 16 << 10
+SEED = 5
+READERS = 16
+
+
+def run(place: Place) -> list[Figure]:
+    files = place.plan.count(FILES)
+    names = [f"{number // 1000:03}/{number:06}.bin" for number in range(files)]
+    with failing_origin("bench") as origin, place.headrace(cache_size=2048 * GIB, access=origin.access.environment()) as system:
+        for name in names:
+            origin.bucket("bench").put(f"m/{name}", Body(SIZE, seed=SEED), etag='"0123456789abcdef0123456789abcdef"')
+        directory = system.mount("s3://bench/m")
+        with ThreadPoolExecutor(READERS) as readers:
+            for _ in readers.map(lambda name: _read(directory / name), names):
+                pass
+        requests = origin.counters.requests["range"]
+        order = random.Random(place.seed)
+        rounds = [_killed(system, directory, order.choice(names)) for _ in range(place.plan.repeats.short)]
+        again = origin.counters.requests["range"] - requests
+    return [
+        Figure("killed → a cached chunk is read through the mount", "s", tuple(r[0] for r in rounds), at_most(2.0)),
+        Figure("requests to the origin after the kills", "", (float(again),), at_most(0.0)),
+        Figure("read from the disk by the new node until then", "MiB", tuple(r[1] for r in rounds)),
+        Figure("cached", "GB", (files * SIZE / 1e9,)),
+    ]
+
+
+def _read(path: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        if os.pread(file.fileno(), CHUNK, AT) != content(SEED, AT, CHUNK):
+            raise RuntimeError(f"wrong bytes in {path}")
+
+
+def _killed(system: Headrace, directory: Path, name: str) -> tuple[float, float]:
+    """Seconds until the mount gives a cached chunk, and MiB that the new node has read by then."""
+    pid = system.pid()
+    machine.drop_caches()
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    _read(directory / name)
+    took = time.monotonic() - began
+    return took, _read_bytes(system.pid())
+
+
+def _read_bytes(pid: int) -> float:
+    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(fields["read_bytes"]) / MIB
