@@ -1,0 +1,97 @@
+"""Damage on the cache disk is found before it is believed; directories that are open stay what they were."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from support.bucket import Bucket
+from support.headrace import Headrace, wait_until
+
+MIB = 1 << 20
+
+
+def flip(headrace: Headrace, size: int, at: int) -> None:
+    """Changes one bit of the only cached file of this size."""
+    (path,) = [p for p in (headrace.base / "cache").rglob("*.data") if p.stat().st_size == size]
+    descriptor = os.open(path, os.O_RDWR)
+    byte = os.pread(descriptor, 1, at)
+    os.pwrite(descriptor, bytes([byte[0] ^ 4]), at)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def test_a_flipped_bit_is_found_and_mended(headrace: Headrace, bucket: Bucket) -> None:
+    data = bucket.put("m/a", 3 * MIB + 5)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    assert path.read_bytes() == data
+    headrace.wait_durable(1)
+    assert "0 damaged" in headrace.run("cache", "verify").stdout
+    flip(headrace, len(data), 2 * MIB + 77)
+    done = headrace.run("cache", "verify", check=False)
+    assert done.returncode == 1
+    assert "1 damaged" in done.stdout
+    before = headrace.counters()["origin_body_bytes_total"]
+    assert path.read_bytes() == data
+    assert headrace.counters()["origin_body_bytes_total"] - before == MIB, "only the damaged block comes again"
+    assert "0 damaged" in headrace.run("cache", "verify").stdout
+
+
+def test_after_another_boot_what_was_not_confirmed_is_checked_first(headrace: Headrace, bucket: Bucket) -> None:
+    data = bucket.put("m/a", 24 * MIB)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    # Incomplete, so never synced: after a power loss its blocks are in doubt.
+    with path.open("rb", buffering=0) as file:
+        assert os.pread(file.fileno(), 2 * MIB, 0) == data[: 2 * MIB]
+    wait_until("the blocks are kept", lambda: headrace.status()["mounts"][0]["bytes_present"] >= 2 * MIB)
+    assert headrace.status()["mounts"][0]["files_complete"] == 0
+    headrace.stop()
+    flip(headrace, len(data), MIB + 3)
+    with _another_boot():
+        path = headrace.mount(bucket.uri("m")) / "a"
+        assert path.read_bytes() == data
+        assert headrace.counters()["cache_digest_failures_total"] == 1
+        headrace.stop()
+
+
+class _another_boot:  # noqa: N801 - reads as what it does
+    """The node sees another boot id, as after a reboot."""
+
+    def __enter__(self) -> None:
+        import subprocess
+
+        self.file = Path("/tmp") / f"headrace-boot-{os.getpid()}"
+        self.file.write_text("00000000-1111-2222-3333-444444444444\n")
+        subprocess.run(["mount", "--bind", str(self.file), "/proc/sys/kernel/random/boot_id"], check=True)
+
+    def __exit__(self, *_: object) -> None:
+        import subprocess
+
+        subprocess.run(["umount", "/proc/sys/kernel/random/boot_id"], check=True)
+        self.file.unlink()
+
+
+def test_open_directories_and_working_directories_stay_old(headrace: Headrace, bucket: Bucket) -> None:
+    old = bucket.put("m/sub/a", 1000, seed=1)
+    bucket.put("m/sub/gone", 10)
+    directory = headrace.mount(bucket.uri("m"))
+    assert (directory / "sub/a").read_bytes() == old  # held: the bucket has no versions
+    held = os.open(directory / "sub", os.O_RDONLY | os.O_DIRECTORY)
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    new = bucket.put("m/sub/a", 2000, seed=2)
+    bucket.delete("m/sub/gone")
+    headrace.run("refresh", str(directory))
+
+    def read(name: str, at: int) -> bytes:
+        descriptor = os.open(name, os.O_RDONLY, dir_fd=at)
+        try:
+            return os.read(descriptor, 10_000)
+        finally:
+            os.close(descriptor)
+
+    assert (sorted(os.listdir(held)), read("a", held)) == (["a", "gone"], old)
+    # From the root everything is new, also through a descriptor of it.
+    assert (read("sub/a", root), (directory / "sub/a").read_bytes()) == (new, new)
+    assert os.listdir(directory / "sub") == ["a"]
+    os.close(held)
+    os.close(root)
