@@ -66,13 +66,14 @@ def _killed(system: Headrace, directory: Path, name: str, data: list[Path]) -> t
     """Seconds until the mount gives a cached chunk, MiB that the new node has read a moment later, data files among them."""
     pid = system.pid()
     machine.drop_caches()
+    before = {path for path in data if _in_memory(path)}  # not written out yet
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     _read(directory / name)
     took = time.monotonic() - began
-    wanted = [path for path in data if _in_memory(path)]
+    read = sum(path not in before and _in_memory(path) for path in data)
     # The file that was asked for may be among them.
-    return took, _read_bytes(system.pid()), float(max(0, len(wanted) - 1))
+    return took, _read_bytes(system.pid()), float(max(0, read - 1))
 
 
 def _in_memory(path: Path) -> bool:
