@@ -8,12 +8,19 @@ HeadraceError
 ├── MountFailure        FUSE or the mount point refused
 │   └── BusyFailure
 ├── NodeFailure         the node can't be reached or broke off
-└── NotFound            no such mount, snapshot or path
+├── NotFound            no such mount, snapshot or path
+│   └── PathNotFound    no such file in a volume; also a FileNotFoundError
+└── ReadFailure         a read of the SDK failed; also an OSError with the errno that the mount would give
+    └── Replaced        the object was replaced or deleted in the bucket (ESTALE)
+
+Every one of them survives pickling, so that it may cross from a worker process.
 """
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -57,6 +64,9 @@ class HeadraceError(Exception):
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message)
+
 
 class UsageError(HeadraceError):
     exit_code = Exit.USAGE
@@ -90,6 +100,37 @@ class NotFound(HeadraceError):
     exit_code = Exit.NOT_FOUND
 
 
+class PathNotFound(NotFound, FileNotFoundError):
+    """There is no such file in a volume's snapshot."""
+
+    def __init__(self, path: str, message: str) -> None:
+        OSError.__init__(self, errno.ENOENT, message, path)
+        self.code = "unknown"
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.filename, self.message)
+
+
+class ReadFailure(HeadraceError, OSError):
+    """Bytes of a file could not be had; `errno` is what the same read through the mount would give."""
+
+    def __init__(self, code: str, message: str, number: int, path: str) -> None:
+        OSError.__init__(self, number, message, path)
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.errno, self.filename)
+
+
+class Replaced(ReadFailure):
+    """The object was replaced or deleted in the bucket: this version's missing bytes are gone for good.
+
+    Bytes that the cache holds stay readable. Open the volume again for the new version.
+    """
+
+
 _BY_CODE: dict[str, type[HeadraceError]] = {
     "bad-setting": UsageError,
     "bad-credentials": CredentialFailure,
@@ -104,6 +145,7 @@ _BY_CODE: dict[str, type[HeadraceError]] = {
     "empty-prefix": NotFound,
     "unknown": NotFound,
     "unknown-snapshot": NotFound,
+    "unknown-volume": NotFound,
     "not-mounted": NotFound,
     "busy": BusyFailure,
     "fuse-unavailable": MountFailure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -46,34 +47,45 @@ class Client:
             hello = lines.receive()
         except TimeoutError:
             raise NodeFailure("node-unreachable", f"node: none has answered for {_HELLO_SECONDS:g} s; `headrace logs` tells why") from None
+        except OSError as error:
+            raise _broke_off(error) from error
         lines.socket.settimeout(None)
         if hello is None:
             raise NodeFailure("node-unreachable", "the node closed the connection; see `headrace logs`")
         low, high = hello.get("protocol", [0, 0])
         if not low <= PROTOCOL <= high:
             raise NodeFailure(
-                "node-unreachable",
+                "other-version",
                 f"the node runs headrace {hello.get('headrace')}, which speaks another protocol; restart it",
             )
 
     def call(self, method: str, progress: Callable[[dict[str, Any]], None] | None = None, **params: Any) -> Any:
-        """Asks and waits. Raises the error that the node answers with."""
+        """Asks and waits. Raises the error that the node answers with, NodeFailure when it breaks off."""
         self._next += 1
-        self._lines.send({"id": self._next, "method": method, "params": params})
+        try:
+            self._lines.send({"id": self._next, "method": method, "params": params})
+            answer = self._await(progress)
+        except OSError as error:
+            raise _broke_off(error) from error
+        if answer is None:
+            raise _broke_off("it closed the connection")
+        if "error" in answer:
+            raise from_code(answer["error"]["code"], answer["error"]["message"])
+        return answer.get("result")
+
+    def _await(self, progress: Callable[[dict[str, Any]], None] | None) -> dict[str, Any] | None:
         for message in self._lines:
             if message.get("id") != self._next:
                 continue
-            if "progress" in message:
-                if progress:
-                    progress(message["progress"])
-            elif "error" in message:
-                raise from_code(message["error"]["code"], message["error"]["message"])
-            else:
-                return message.get("result")
-        raise NodeFailure(
-            "node-unreachable",
-            "the node broke off (it may have been restarted); try again, or see `headrace logs`",
-        )
+            if "progress" not in message:
+                return message
+            if progress:
+                progress(message["progress"])
+        return None
+
+    def ended(self) -> bool:
+        """True when the node has closed the connection; only between calls, when it has nothing to say."""
+        return bool(select.select([self._lines.socket], [], [], 0)[0])
 
     def close(self) -> None:
         self._lines.close()
@@ -83,6 +95,10 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _broke_off(cause: object) -> NodeFailure:
+    return NodeFailure("node-unreachable", f"the node broke off (it may have been restarted): {cause}; try again, or see `headrace logs`")
 
 
 def connect(settings: Settings) -> Client | None:

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace._engine import Engine, EngineError, __version__
-from headrace.errors import BusyFailure, HeadraceError, MountFailure, NotFound, from_code
+from headrace.errors import BusyFailure, MountFailure, NotFound, from_code
 from headrace.node import resolver
+from headrace.node.listing import publish_listing
 from headrace.node.metrics import text as prometheus
 from headrace.node.space import check_room
+from headrace.node.volume_methods import VOLUME_METHODS
 from headrace.node.volumes import VolumeStore, parse_uri
+from headrace.node.warming import pull
 
 if TYPE_CHECKING:
     from headrace.node.service import Node, Progress
 
 Params = dict[str, Any]
-_LIST_WORKERS = 8
 _SHOWN = 20
 
 
@@ -55,48 +57,6 @@ def _inside(mount: dict[str, Any], paths: list[str]) -> list[str]:
 
 def _store(node: Node, mount: dict[str, Any]) -> VolumeStore:
     return VolumeStore(node.settings.snapshots, mount["origin"]["endpoint"], mount["bucket"], mount["prefix"])
-
-
-def _list(node: Node, origin_id: str, mount: dict[str, Any], progress: Progress) -> tuple[str, dict[str, Any]]:
-    """Lists the origin; gives the current version's id and what changed. Publishes only what differs."""
-    store = _store(node, mount)
-    candidate = store.candidate()
-    try:
-        report = node.engine.list(
-            origin_id, mount["prefix"], str(candidate), _LIST_WORKERS,
-            lambda files, size: progress({"phase": "list", "files": files, "bytes": size}),
-        )  # fmt: skip
-        if report["files"] == 0:
-            raise _empty(node, origin_id, mount)
-        current = store.current()
-        change = {
-            "new": report["files"],
-            "changed": 0,
-            "gone": 0,
-            "new_paths": [],
-            "changed_paths": [],
-            "gone_paths": [],
-        }
-        if current is not None:
-            change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
-        if current is not None and not (change["new"] or change["changed"] or change["gone"]):
-            return current, {**report, **change, "published": False}
-        return store.publish(candidate, report), {**report, **change, "published": True}
-    finally:
-        candidate.unlink(missing_ok=True)
-
-
-def _empty(node: Node, origin_id: str, mount: dict[str, Any]) -> HeadraceError:
-    source = f"s3://{mount['bucket']}/{mount['prefix']}"
-    key = mount["prefix"].rstrip("/")
-    with contextlib.suppress(EngineError):
-        if key and node.engine.head(origin_id, key):
-            parent = source.rstrip("/").rpartition("/")[0]
-            return from_code(
-                "empty-prefix",
-                f"prefix: {source.rstrip('/')} is an object, not a directory; mount the directory it is in: {parent}",
-            )
-    return from_code("empty-prefix", f"prefix: there is nothing under {source}; check the bucket and the spelling")
 
 
 def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
@@ -136,7 +96,7 @@ def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str 
     change: dict[str, Any] = {}
     if wanted is None:
         try:
-            version, change = _list(node, mount_id, entry, progress)
+            version, change = publish_listing(node.engine, mount_id, store, progress)
         except EngineError as error:
             if error.code in ("unreachable", "deadline") and store.current():
                 hint = f"{error.message}. What is cached can be used meanwhile: add --snapshot current"
@@ -173,8 +133,8 @@ def umount(node: Node, params: Params, _: Progress) -> dict[str, Any]:
                 who = ", ".join(holders(entry["directory"])) or "a process of another user or mount namespace"
                 raise BusyFailure("busy", f"{entry['directory']} is busy, held by: {who}; end these, or use --lazy") from error
             raise
-        node.engine.remove_origin(mount_id)
         node.forget_mount(mount_id)
+        node.volumes.retire(mount_id)
         return {"directory": entry["directory"]}
 
 
@@ -224,6 +184,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
         "counters": counters,
         "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
         "mounts": [_mount_status(node, i, m) for i, m in chosen.items()],
+        "volumes": node.volumes.describe(),
         "events": node.engine.events(10),
     }
 
@@ -264,7 +225,7 @@ def refresh(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
     """
     with node.commands:
         mount_id, entry = _find(node, params["directory"])
-        version, change = _list(node, mount_id, entry, progress)
+        version, change = publish_listing(node.engine, mount_id, _store(node, entry), progress)
         switched = False
         if not entry["pin"] and version != entry["snapshot"]:
             _switch(node, mount_id, entry, version)
@@ -330,14 +291,7 @@ def warm(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
     inside = _inside(entry, params["paths"])
-    wanted = node.engine.coverage(mount_id, path, inside)
-    room = node.engine.cache_usage()["limit_bytes"]
-    if wanted["bytes"] > room:
-        raise from_code(
-            "cache-too-small",
-            f"cache size: {wanted['bytes']} bytes can't fit into a cache of {room}; choose fewer files or raise HEADRACE_CACHE_SIZE",
-        )
-    return node.engine.warm(mount_id, path, inside, progress)
+    return pull(node.engine, mount_id, path, inside, progress)
 
 
 def cache_list(node: Node, params: Params, _: Progress) -> list[dict[str, Any]]:
@@ -391,16 +345,6 @@ def metrics(node: Node, _: Params, __: Progress) -> str:
     return prometheus(node.engine.counters() | cache)
 
 
-def attach(node: Node, params: Params, _: Progress) -> dict[str, Any]:
-    """For the SDK: the origin and the snapshot of a mounted `source`, to be read through the hand-out socket."""
-    bucket, prefix = parse_uri(params["source"])
-    for mount_id, entry in node.kept.mounts.items():
-        if (entry["bucket"], entry["prefix"]) == (bucket, prefix):
-            path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
-            return {"origin": mount_id, "snapshot": path, "handout": node.settings.handout_socket}
-    raise NotFound("not-mounted", f"{params['source']} is not mounted by this node")
-
-
 def ping(node: Node, _: Params, __: Progress) -> dict[str, Any]:
     """Who answers, and what is mounted; costs nothing."""
     mounts = [{"directory": m["directory"], "snapshot": m["snapshot"]} for m in node.kept.mounts.values()]
@@ -416,6 +360,6 @@ def stop(node: Node, _: Params, __: Progress) -> dict[str, Any]:
 METHODS: dict[str, Callable[[Node, Params, Progress], Any]] = {
     "mount": mount, "umount": umount, "status": status, "refresh": refresh, "snapshots": snapshots, "rollback": rollback,
     "warm": warm, "cache.list": cache_list, "cache.evict": cache_evict, "cache.pin": cache_pin,
-    "cache.verify": cache_verify, "credentials": credentials, "metrics": metrics, "attach": attach, "ping": ping,
-    "stop": stop,
+    "cache.verify": cache_verify, "credentials": credentials, "metrics": metrics, "ping": ping,
+    "stop": stop, **VOLUME_METHODS,
 }  # fmt: skip

@@ -23,16 +23,41 @@ from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
 from headrace.node import parcel
+from headrace.node.engines import add_origin, start_engine
 from headrace.node.keeper import Kept, send_all
 from headrace.node.protocol import PROTOCOL, Lines
 from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_small
+from headrace.node.volume_methods import HeldVolumes, renew_volume
 
 _CONNECTIONS_MAX = 256
 _CREDENTIAL_CHECK_SECONDS = 20.0
 # Temporary credentials are renewed this long before they expire.
 _RENEW_SECONDS = 900.0
 
-Progress = Callable[[dict[str, Any]], bool]
+
+class Progress:
+    """The way back to whoever asked: takes progress, and remembers what ends with the connection."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._ends: list[Callable[[], None]] = []
+        self.request: Any = None
+
+    def __call__(self, part: dict[str, Any]) -> bool:
+        """Tells how far it has come; False when nobody waits for it any more."""
+        try:
+            self._lines.send({"id": self.request, "progress": part})
+        except OSError:
+            return False
+        return True
+
+    def at_end(self, undo: Callable[[], None]) -> None:
+        """Has `undo` called when the connection ends."""
+        self._ends.append(undo)
+
+    def end(self) -> None:
+        for undo in reversed(self._ends):
+            undo()
 
 
 class Node:
@@ -50,6 +75,7 @@ class Node:
         self.last_used = time.monotonic()
         self.began = time.time()
         self.fault: HeadraceError | None = None
+        self.volumes = HeldVolumes(self)
         try:
             self.engine = self._start_engine()
         except EngineError as error:
@@ -57,14 +83,7 @@ class Node:
             self.fault = HeadraceError(error.code, error.message)
 
     def _start_engine(self) -> Engine:
-        settings = self.settings
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            boot = file.read().strip()
-        engine = Engine(
-            cache_directories=list(settings.cache_directories), reserve_bytes=settings.cache_reserve,
-            memory_bytes=settings.memory, max_age_seconds=settings.cache_max_age, lock_fds=self.kept.locks,
-            boot_id=boot, log_file=None, deadline_seconds=settings.deadline, workers=settings.connections, kernel_mask=list(settings.kernel_mask),
-        )  # fmt: skip
+        engine = start_engine(self.settings, self.kept.locks)
         for mount_id, mount in self.kept.mounts.items():
             self._resume(engine, mount_id, mount)
         if not self.kept.locks:
@@ -91,14 +110,7 @@ class Node:
             print(f"node: {mount['directory']} can't go on: {error.message}", file=sys.stderr, flush=True)
 
     def add_origin(self, engine: Engine, origin_id: str, mount: dict[str, Any]) -> None:
-        origin = mount["origin"]
-        engine.add_origin(
-            origin_id, endpoint=origin["endpoint"], bucket=mount["bucket"], region=origin["region"],
-            addressing=origin["addressing"], anonymous=origin["anonymous"], ca_bundle=origin["ca_bundle"],
-            proxy=origin["proxy"], source_addresses=[], max_connections=self.settings.connections,
-        )  # fmt: skip
-        if origin["access_key"]:
-            engine.set_credentials(origin_id, origin["access_key"], origin["secret_key"], origin["session_token"])
+        add_origin(engine, self.settings, origin_id, mount["bucket"], mount["origin"])
 
     # The keeper
 
@@ -174,7 +186,7 @@ class Node:
                 renewed = time.monotonic()
                 self._renew_credentials()
                 in_use = [path for mount in self.kept.mounts.values() for path in mount["slots"].values()]
-                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use)
+                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use + self.volumes.paths())
             quiet = time.monotonic() - self.last_used
             if not self.kept.mounts and self.connections == 0 and quiet > (1 if self.fault else self.settings.idle):
                 break
@@ -202,8 +214,8 @@ class Node:
             with contextlib.suppress(EngineError):
                 if not self.engine.mount_alive(mount_id):
                     self.engine.mount_forget(mount_id)
-                    self.engine.remove_origin(mount_id)
                     self.forget_mount(mount_id)
+                    self.volumes.retire(mount_id)
 
     def _renew_credentials(self) -> None:
         from headrace.node.methods import renew
@@ -219,6 +231,11 @@ class Node:
                         file=sys.stderr,
                         flush=True,
                     )
+        for held in self.volumes.expiring(_RENEW_SECONDS):
+            try:
+                renew_volume(self, held)
+            except HeadraceError as error:
+                print(f"node: renewing credentials of s3://{held.entry['bucket']}: {error.message}", file=sys.stderr, flush=True)
 
     # Commands
 
@@ -234,28 +251,24 @@ class Node:
             threading.Thread(target=self._serve, args=(Lines(connection),), daemon=True).start()
 
     def _serve(self, lines: Lines) -> None:
+        progress = Progress(lines)
         try:
             lines.send({"headrace": __version__, "protocol": [1, PROTOCOL]})
             for message in lines:
                 self.last_used = time.monotonic()
-                lines.send({"id": message.get("id"), **self._answer(lines, message)})
+                progress.request = message.get("id")
+                lines.send({"id": message.get("id"), **self._answer(progress, message)})
         except (OSError, NodeFailure) as error:
             # The command has gone away; what it asked for was cancelled with it.
             print(f"node: a command's connection ended: {error}", file=sys.stderr, flush=True)
         finally:
             lines.close()
+            progress.end()
             self.last_used = time.monotonic()
             self.connections -= 1
 
-    def _answer(self, lines: Lines, message: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, progress: Progress, message: dict[str, Any]) -> dict[str, Any]:
         from headrace.node.methods import METHODS
-
-        def progress(part: dict[str, Any]) -> bool:
-            try:
-                lines.send({"id": message.get("id"), "progress": part})
-            except OSError:
-                return False
-            return True
 
         try:
             if self.fault:

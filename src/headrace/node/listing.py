@@ -1,0 +1,59 @@
+"""Listing an origin into a snapshot, and publishing it when it differs from the current one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from headrace._engine import Engine, EngineError
+from headrace.errors import HeadraceError, from_code
+from headrace.node.volumes import VolumeStore
+
+_LIST_WORKERS = 8
+_SHOWN = 20
+
+
+def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress: Callable[[dict[str, Any]], bool]) -> tuple[str, dict[str, Any]]:
+    """Lists the origin; gives the current version's id and what changed. Publishes only what differs.
+
+    `progress` gets files and bytes listed so far, and cancels by answering False. Raises EngineError as the origin
+    failed, HeadraceError `empty-prefix` when there is nothing.
+    """
+    candidate = store.candidate()
+    try:
+        report = engine.list(
+            origin_id, store.about["prefix"], str(candidate), _LIST_WORKERS,
+            lambda files, size: progress({"phase": "list", "files": files, "bytes": size}),
+        )  # fmt: skip
+        if report["files"] == 0:
+            raise _empty(engine, origin_id, store.about)
+        current = store.current()
+        change = {
+            "new": report["files"],
+            "changed": 0,
+            "gone": 0,
+            "new_paths": [],
+            "changed_paths": [],
+            "gone_paths": [],
+        }
+        if current is not None:
+            change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
+        if current is not None and not (change["new"] or change["changed"] or change["gone"]):
+            return current, {**report, **change, "published": False}
+        return store.publish(candidate, report), {**report, **change, "published": True}
+    finally:
+        candidate.unlink(missing_ok=True)
+
+
+def _empty(engine: Engine, origin_id: str, about: dict[str, str]) -> HeadraceError:
+    source = f"s3://{about['bucket']}/{about['prefix']}"
+    key = about["prefix"].rstrip("/")
+    with contextlib.suppress(EngineError):
+        if key and engine.head(origin_id, key):
+            parent = source.rstrip("/").rpartition("/")[0]
+            return from_code(
+                "empty-prefix",
+                f"prefix: {source.rstrip('/')} is an object, not a directory; mount the directory it is in: {parent}",
+            )
+    return from_code("empty-prefix", f"prefix: there is nothing under {source}; check the bucket and the spelling")
