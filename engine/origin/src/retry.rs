@@ -25,9 +25,10 @@ impl Retry {
         Self { until, attempts: 0, wrong: 0, expired: 0 }
     }
 
-    /// Progress was made: the next failure starts from the shortest wait.
+    /// Progress was made: the next failure starts from the shortest wait, and earlier wrong answers are forgiven.
     pub(crate) fn progressed(&mut self) {
         self.attempts = 0;
+        self.wrong = 0;
     }
 
     /// How long to wait before the next attempt, or the error to give up with.
