@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import machine, raw
+from bench import machine, raw, readers
 from bench.measure import Repeats
 from bench.systems.headrace import Headrace
 from headrace.testing.content import write_file
@@ -113,6 +113,12 @@ class Place:
         path = system.mount(wanted.source) / wanted.name
         self.settle(wanted)
         return path
+
+    def check(self, path: Path, wanted: Object) -> None:
+        """Compares every byte; RuntimeError at the first wrong one."""
+        wrong = readers.run("sequential_check", path, wanted.seed).found
+        if wrong is not None:
+            raise RuntimeError(f"{path}: byte {wrong} is wrong")
 
     def settle(self, wanted: Object) -> None:
         """The state before every cold run, also of the ceilings: see the package's docstring."""

@@ -31,6 +31,7 @@ def run(place: Place) -> list[Figure]:
             return wanted.size / raw.fetch(place.server, BUCKET, wanted.key, wanted.size) / 1e6
 
         rates = place.plan.repeats.in_turn([mounted, ceiling])
+        place.check(system.directory / wanted.name, wanted)
     gigabytes = wanted.size / 1e9
     return [
         Figure("cold dd / raw client", "", ratios(rates)),

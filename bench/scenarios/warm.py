@@ -20,9 +20,8 @@ def run(place: Place) -> list[Figure]:
     wanted = place.object(2 * GIB)
     with place.headrace() as system:
         path = place.cold(system, wanted)
-        wrong = readers.run("sequential_check", path, wanted.seed).found
-        if wrong is not None:
-            raise RuntimeError(f"wrong byte at {wrong} of {path}")
+        place.check(path, wanted)
+        system.wait_durable()
         readers.dd(wanted.native)  # both are in the page cache now
 
         def way(name: str, read: Callable[[Path], readers.Read], bounded: bool) -> list[Figure]:

@@ -75,6 +75,10 @@ class Headrace:
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.run("status", "--json")))
 
+    def wait_durable(self) -> None:
+        """Until the cache disk has confirmed every file of the mount: from then on the kernel reads them itself."""
+        wait_until(lambda: all(m["files_durable"] == m["files"] for m in self.status()["mounts"]), "files on the disk", timeout=300)
+
     def pid(self) -> int:
         return int(self.status()["node"]["pid"])
 

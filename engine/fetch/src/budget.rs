@@ -1,15 +1,15 @@
 //! Memory as a budget: every byte on its way is in a buffer of this pool.
 //!
-//! Block-sized buffers are kept and used again: mapping and faulting in fresh memory for each would cost more
+//! Segment-sized buffers are kept and used again: mapping and faulting in fresh memory for each would cost more
 //! than copying the bytes. A flight that finds no buffer waits. The last quarter is for flights that a reader
 //! waits for, so that prefetch can't starve them.
 
-use headrace_cache::BLOCK;
+use crate::segment::SEGMENT;
 use parking_lot::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-const BLOCK_BYTES: usize = BLOCK as usize;
+const SEGMENT_BYTES: usize = SEGMENT as usize;
 
 /// A buffer of the pool; its bytes go back to the budget when dropped.
 pub(crate) struct Buffer {
@@ -76,11 +76,13 @@ pub(crate) struct Pool {
 
 /// How long a reader's flight waits for the disk before the disk counts as lagging.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// A prefetch that finds no buffer for this long gives up: it holds a connection that a reader may be waiting for.
+const PREFETCH_PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Pool {
     pub(crate) fn new(limit_bytes: u64) -> Arc<Self> {
-        let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX).max(8 * BLOCK_BYTES);
+        let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX).max(8 * SEGMENT_BYTES);
         Arc::new(Self {
             limit,
             reserve: limit / 4,
@@ -103,17 +105,17 @@ impl Pool {
         PoolStatus { limit_bytes: self.limit as u64, used_bytes: state.used as u64, peak_bytes: state.peak as u64 }
     }
 
-    /// A buffer of at least `bytes` (at most a block). Waits; `urgent` is asked again on every turn, because a
-    /// reader may join a prefetch while it waits. `None` when `stop` says so.
+    /// A buffer of at least `bytes` (at most a segment). Waits; `urgent` is asked again on every turn, because a
+    /// reader may join a prefetch while it waits. `None` when `stop` says so, and for a prefetch that has waited for long.
     pub(crate) fn acquire(self: &Arc<Self>, bytes: usize, urgent: &dyn Fn() -> bool, stop: &dyn Fn() -> bool) -> Option<Buffer> {
-        assert!(bytes <= BLOCK_BYTES, "a buffer is at most one block");
+        assert!(bytes <= SEGMENT_BYTES, "a buffer is at most one segment");
         let begun = Instant::now();
         loop {
             let demand = urgent();
             if let Some(buffer) = self.take(bytes, demand) {
                 return Some(buffer);
             }
-            if stop() {
+            if stop() || (!demand && begun.elapsed() > PREFETCH_PATIENCE) {
                 return None;
             }
             if self.relieve(demand, begun.elapsed()) {
@@ -133,11 +135,11 @@ impl Pool {
             return None;
         }
         let size = size_class(bytes);
-        let ready = if size == BLOCK_BYTES { state.free.pop() } else { None };
+        let ready = if size == SEGMENT_BYTES { state.free.pop() } else { None };
         state.used += size;
         state.peak = state.peak.max(state.used);
-        // Together, used and free blocks stay within the budget.
-        while !state.free.is_empty() && state.used + state.free.len() * BLOCK_BYTES > self.limit {
+        // Together, used and free buffers stay within the budget.
+        while !state.free.is_empty() && state.used + state.free.len() * SEGMENT_BYTES > self.limit {
             state.free.pop();
         }
         drop(state);
@@ -165,8 +167,8 @@ impl Pool {
     fn give_back(&self, bytes: Box<[u8]>) {
         let mut state = self.state.lock();
         state.used -= bytes.len();
-        // Together, used and free blocks stay within the budget.
-        if bytes.len() == BLOCK_BYTES && state.used + (state.free.len() + 1) * BLOCK_BYTES <= self.limit {
+        // Together, used and free buffers stay within the budget.
+        if bytes.len() == SEGMENT_BYTES && state.used + (state.free.len() + 1) * SEGMENT_BYTES <= self.limit {
             state.free.push(bytes);
         }
         drop(state);
@@ -174,8 +176,8 @@ impl Pool {
     }
 }
 
-/// Small files need small buffers; larger pieces take a whole block, which can be used again.
+/// Small files need small buffers; larger pieces take a whole segment's, which can be used again.
 fn size_class(bytes: usize) -> usize {
     const SMALL: usize = 256 * 1024;
-    if bytes <= SMALL { bytes.next_multiple_of(16 * 1024) } else { BLOCK_BYTES }
+    if bytes <= SMALL { bytes.next_multiple_of(16 * 1024) } else { SEGMENT_BYTES }
 }

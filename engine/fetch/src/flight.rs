@@ -1,8 +1,7 @@
 //! One ranged GET and the segments it fills.
 
 use crate::object::Object;
-use crate::segment::Segment;
-use headrace_cache::BLOCK;
+use crate::segment::{SEGMENT, Segment};
 use headrace_origin::{BodySink, Stop};
 use std::ops::Range;
 use std::sync::Arc;
@@ -64,7 +63,7 @@ impl Flight {
     }
 }
 
-/// Takes the body's bytes into segments, block by block.
+/// Takes the body's bytes into segments, one after the other.
 struct FlightSink<'a> {
     flight: &'a Arc<Flight>,
     position: u64,
@@ -82,7 +81,7 @@ impl FlightSink<'_> {
 
     fn next_segment(&self) -> Result<Arc<Segment>, Stop> {
         let flight = self.flight;
-        let border = (self.position / BLOCK + 1) * BLOCK;
+        let border = (self.position / SEGMENT + 1) * SEGMENT;
         let end = border.min(flight.range.end);
         let length = usize::try_from(end - self.position).map_err(|_| Stop)?;
         let shared = flight.object.shared();

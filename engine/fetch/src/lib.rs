@@ -2,7 +2,7 @@
 //!
 //! A door asks an [`Object`] for a range and never blocks. What the cache file or the buffers in memory hold is
 //! answered at once; for the rest a **flight** (one ranged GET) is planned, or the one already under way is
-//! joined: a byte is never asked for twice while it is on its way. A flight fills 1 MiB **segments** from a
+//! joined: a byte is never asked for twice while it is on its way. A flight fills 2 MiB **segments** from a
 //! bounded pool. Readers are answered from a segment as its bytes arrive; full segments go to the disk
 //! writer. Only when the cache says a chunk is kept does the segment leave memory, so at every moment a byte
 //! that arrived can be found in one place or the other.

@@ -3,11 +3,11 @@
 use crate::fetcher::{ObjectSpec, Shared};
 use crate::flight::{Flight, Landed};
 use crate::layout::Layout;
-use crate::segment::Segment;
+use crate::segment::{SEGMENT, Segment};
 use crate::source::Source;
 use crate::stream::Streams;
 use crate::{Piece, ReadError, ReadReply};
-use headrace_cache::{BLOCK, CHUNK, CacheFile, DoorHandle, ObjectIdentity};
+use headrace_cache::{CHUNK, CacheFile, DoorHandle, ObjectIdentity};
 use headrace_origin::{OriginError, Pinned};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const FAILURES: usize = 64;
 /// The largest flight. Larger ones gain nothing; smaller ones cost requests.
 const FLIGHT_MAX: u64 = 8 * 1024 * 1024;
 /// A reader's own flight may go on into its prefetch by this much: one request instead of two.
-const DEMAND_EXTENSION: u64 = 2 * BLOCK;
+const DEMAND_EXTENSION: u64 = SEGMENT;
 /// The largest window of prefetch.
 const WINDOW_MAX: u64 = 64 * 1024 * 1024;
 
@@ -224,7 +224,7 @@ impl Object {
 
     fn look_ahead(&self, state: &mut State, range: &Range<u64>) -> Range<u64> {
         let budget = self.shared.pool.limit() as u64 / 2;
-        let limit = (budget / state.streams.active() / 2).clamp(BLOCK, WINDOW_MAX);
+        let limit = (budget / state.streams.active() / 2).clamp(SEGMENT, WINDOW_MAX);
         let size = self.spec.size;
         let tensor = state.layout.get_or_insert_with(|| Layout::for_key(&self.spec.key)).tensor(range.start, size);
         state.streams.note(range, limit, &tensor, size)
@@ -282,7 +282,7 @@ impl Object {
         for (index, mut part) in parts.into_iter().enumerate() {
             // One request instead of two where the prefetch goes on from here.
             if index == last && ahead.start <= part.end && ahead.end > part.end {
-                let border = (part.end + DEMAND_EXTENSION) / BLOCK * BLOCK;
+                let border = (part.end + DEMAND_EXTENSION) / SEGMENT * SEGMENT;
                 let wanted = part.end..border.min(ahead.end).max(part.end);
                 if let Some(more) = uncovered(state, file, &wanted, self.spec.size).first()
                     && more.start == part.end
@@ -301,7 +301,7 @@ impl Object {
             return;
         }
         let window = ahead.end - ahead.start;
-        let size = (window / 4).clamp(BLOCK, FLIGHT_MAX) / BLOCK * BLOCK;
+        let size = (window / 4).clamp(SEGMENT, FLIGHT_MAX) / SEGMENT * SEGMENT;
         for part in uncovered(state, file, ahead, self.spec.size) {
             for piece in cut(&part, size) {
                 self.add_flight(state, piece, false, flights);
@@ -512,7 +512,7 @@ fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-/// Cuts a range at multiples of `size`, so that flights fill whole blocks.
+/// Cuts a range at multiples of `size`, so that flights fill whole segments.
 fn cut(range: &Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> + use<> {
     let (mut at, end) = (range.start, range.end);
     std::iter::from_fn(move || {
@@ -598,8 +598,8 @@ fn file_piece(range: &Range<u64>) -> Piece {
 }
 
 fn in_memory(state: &State, at: u64) -> Option<(&Arc<Segment>, u64)> {
-    // Segments never reach over a block's border, so only those of this block can hold `at`.
-    let floor = at / BLOCK * BLOCK;
+    // Segments never reach over a multiple of their size, so only those from the last one on can hold `at`.
+    let floor = at / SEGMENT * SEGMENT;
     state.memory.range(floor..=at).rev().find_map(|(base, segment)| {
         let end = base + segment.filled() as u64;
         (end > at).then_some((segment, end))

@@ -1,13 +1,19 @@
 //! A piece of an object in memory: filled by one flight, read by many doors while it fills.
 
 use crate::budget::Buffer;
+use headrace_cache::BLOCK;
 use std::cell::UnsafeCell;
 use std::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-/// Up to 1 MiB of an object, starting at `base`. Bytes below `filled` never change.
+/// The most a segment holds; none reaches over a multiple of it. Two blocks, because the cache file's pages come into being
+/// by writing a segment: the kernel gives a write of 2 MiB one huge page, and a program that maps the file later touches it
+/// with one fault instead of hundreds (measured: 170 GB/s instead of 40 for a byte a page, and a sixth more for a plain read).
+pub(crate) const SEGMENT: u64 = 2 * BLOCK;
+
+/// Up to 2 MiB of an object, starting at `base`. Bytes below `filled` never change.
 pub struct Segment {
     base: u64,
     length: usize,

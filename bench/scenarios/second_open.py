@@ -1,0 +1,30 @@
+"""A file is read cold once, closed, and opened again: what the second read takes from the cache disk.
+
+Counted for the two processes that could read the disk, the reader (passthrough) and the node, by the kernel's own accounts
+of them; the disk's counters would show what neighbours read.
+"""
+
+from __future__ import annotations
+
+from bench import machine, readers
+from bench.measure import Figure, at_most
+from bench.place import GIB, Place
+
+TITLE = "bytes read from the cache disk by a second read / bytes of the file"
+
+
+def run(place: Place) -> list[Figure]:
+    wanted = place.object(2 * GIB)
+    with place.headrace() as system:
+
+        def second() -> float:
+            path = place.cold(system, wanted)
+            readers.dd(path)
+            pid = system.pid()
+            before = machine.disk_bytes_read(pid)
+            again = readers.dd(path)
+            return 100 * (again.disk_bytes + machine.disk_bytes_read(pid) - before) / wanted.size
+
+        shares = place.plan.repeats.times(second)
+        place.check(system.directory / wanted.name, wanted)
+    return [Figure("second read, of the file", "%", tuple(shares), at_most(1), worst=True)]
