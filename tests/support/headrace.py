@@ -94,8 +94,9 @@ class Headrace:
         if node:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(node["pid"], signal.SIGTERM)
-            with contextlib.suppress(AssertionError):
-                wait_until("the end of node and keeper", lambda: not self._processes(), 15)
+        # One that could not start its engine ends by itself.
+        with contextlib.suppress(AssertionError):
+            wait_until("the end of node and keeper", lambda: not self._processes(), 15)
         left = self._processes()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
