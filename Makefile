@@ -31,7 +31,7 @@ test: check
 bench: build
 	PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m bench $(ARGS)
 
-# Real models from a real S3 server; ROUNDS=5 for medians. Fetches 340 MB once, into .cache/.
+# Real models from a real S3 server; ROUNDS=9 for medians. Fetches 340 MB once, into .cache/.
 ROUNDS := 1
 
 demo: build $(VENV)/.demo .cache/demo/.packages
