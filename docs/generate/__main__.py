@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs.generate import commands, errors, metrics, protocol
+from docs.generate import commands, errors, metrics, protocol, python
 from headrace import settings
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -15,6 +15,7 @@ PAGES = {
     "errors.md": errors.page,
     "protocol.md": protocol.page,
     "metrics.md": metrics.page,
+    "python.md": python.page,
 }
 
 
