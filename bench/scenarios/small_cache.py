@@ -18,14 +18,14 @@ _RANDOM_READS = 2000
 def run(place: Place) -> list[Figure]:
     wanted = place.object(4 * GIB)
     limit = place.plan.size(GIB)
-    ways = {
-        "sequential": ("sequential_check", wanted.seed),
-        f"{_RANDOM_READS} random reads": ("random_check", wanted.seed, place.plan.count(_RANDOM_READS)),
-        "mapped": ("mapped_check", wanted.seed),
+    ways: dict[str, tuple[str, list[int]]] = {
+        "sequential": ("sequential_check", [wanted.seed]),
+        f"{_RANDOM_READS} random reads": ("random_check", [wanted.seed, place.plan.count(_RANDOM_READS)]),
+        "mapped": ("mapped_check", [wanted.seed]),
     }
     figures = []
     with place.headrace(cache_size=limit, memory=128 * MIB) as system:
-        for name, (way, *arguments) in ways.items():
+        for name, (way, arguments) in ways.items():
             path = place.cold(system, wanted)
             pids = system.pids()
             with Watch(lambda pids=pids: machine.allocated(system.cache, pids), every=0.05) as watch:  # type: ignore[misc]

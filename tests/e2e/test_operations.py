@@ -134,3 +134,32 @@ def test_the_foreground(headrace: Headrace, bucket: Bucket) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert not os.path.ismount(directory)
+
+
+def test_warm_by_patterns(headrace: Headrace, bucket: Bucket) -> None:
+    for key in ("m/a.safetensors", "m/b.bin", "m/sub/c.safetensors", "m/sub/old/d.safetensors"):
+        bucket.put(key, 100_000)
+    directory = headrace.mount(bucket.uri("m"))
+
+    def held() -> set[str]:
+        return {entry["key"] for entry in json.loads(headrace.run("cache", "ls", "--json").stdout) if entry["complete"]}
+
+    headrace.run("warm", str(directory / "sub"), "--include", "*.safetensors", "--exclude", "*/old/*")
+    assert held() == {"m/sub/c.safetensors"}
+    headrace.run("warm", str(directory), "--include", "*.safetensors")
+    assert held() == {"m/a.safetensors", "m/sub/c.safetensors", "m/sub/old/d.safetensors"}
+    done = headrace.run("warm", str(directory), "--include", "*.gguf", check=False)
+    assert done.returncode == 3
+    assert "*.gguf" in done.stderr
+
+
+def test_a_warm_up_that_can_not_fit_is_refused_beforehand(headrace: Headrace, bucket: Bucket) -> None:
+    for index in range(3):
+        bucket.put(f"m/{index}", 8 * MIB)
+    headrace.environment["HEADRACE_CACHE_SIZE"] = "20Mi"
+    directory = headrace.mount(bucket.uri("m"))
+    done = headrace.run("warm", str(directory), check=False)
+    assert done.returncode == 7
+    assert "HEADRACE_CACHE_SIZE" in done.stderr
+    assert headrace.counters()["origin_body_bytes_total"] == 0
+    headrace.run("warm", str(directory / "0"), str(directory / "1"))

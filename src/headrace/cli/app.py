@@ -131,12 +131,17 @@ def rollback(directory: Directory, snapshot: Annotated[str, typer.Argument(help=
 @app.command(epilog="Example: headrace warm ./qwen ./qwen2/model-00001-of-00008.safetensors")
 def warm(
     paths: Annotated[list[str], typer.Argument(help="Mount points, or files and directories in one.")],
+    include: Annotated[list[str] | None, typer.Option(help="Only files that match; may be given again.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="No files that match; may be given again.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Pull into the cache ahead of use. Ctrl-C is safe; run it again and it goes on."""
+    """Pull into the cache ahead of use. Ctrl-C is safe; run it again and it goes on.
+
+    A pattern such as '*.safetensors' is compared with names, one with a slash with paths in the mount.
+    """
     progress = show.Progress(as_json)
     with running() as client:
-        answer = client.call("warm", progress, paths=[os.path.abspath(p) for p in paths])
+        answer = client.call("warm", progress, paths=[os.path.abspath(p) for p in paths], include=include or [], exclude=exclude or [])
     progress.done()
     if as_json:
         print_json(answer)

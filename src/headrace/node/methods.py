@@ -287,11 +287,17 @@ def rollback(node: Node, params: Params, _: Progress) -> dict[str, Any]:
 
 
 def warm(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
-    """Pulls `paths` (absolute, all in one mount) into the cache. Progress: files and bytes held. Refuses what cannot fit."""
+    """Pulls `paths` (absolute, all in one mount) into the cache, or what the patterns `include` and `exclude` choose of them.
+
+    Progress: files and bytes held. Refuses beforehand what cannot fit.
+    """
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
     inside = _inside(entry, params["paths"])
-    return pull(node.engine, mount_id, path, inside, progress)
+    return pull(
+        node.engine, mount_id, path, inside, progress, reserve_bytes=node.settings.cache_reserve,
+        include=list(params.get("include") or ()), exclude=list(params.get("exclude") or ()),
+    )  # fmt: skip
 
 
 def cache_list(node: Node, params: Params, _: Progress) -> list[dict[str, Any]]:

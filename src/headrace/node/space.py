@@ -11,6 +11,18 @@ from headrace.errors import CacheFailure
 _LEAST_BYTES = 16 << 20
 
 
+def room(directory: dict[str, Any], reserve_bytes: int) -> int:
+    """Bytes that a cache directory may hold, what it holds already included; 0 while its disk is out of use."""
+    if directory["failed"]:
+        return 0
+    return int(min(_free(directory["path"]) - reserve_bytes + directory["allocated_bytes"], directory["limit_bytes"]))
+
+
+def _free(path: str) -> int:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
 def check_room(usage: dict[str, Any], reserve_bytes: int) -> None:
     """Raises CacheFailure when no cache directory has, or can make, room for one window.
 
@@ -22,12 +34,9 @@ def check_room(usage: dict[str, Any], reserve_bytes: int) -> None:
         if directory["failed"]:
             findings.append(f"{path}: {directory['failed']}")
             continue
-        status = os.statvfs(path)
-        free = status.f_bavail * status.f_frsize
-        room = min(free - reserve_bytes, directory["limit_bytes"]) + directory["allocated_bytes"]
-        if room >= _LEAST_BYTES:
+        if room(directory, reserve_bytes) >= _LEAST_BYTES:
             return
-        findings.append(f"{path}: {free} bytes are free on its file system, of which {reserve_bytes} are to stay free (cache reserve)")
+        findings.append(f"{path}: {_free(path)} bytes are free on its file system, of which {reserve_bytes} are to stay free (cache reserve)")
     raise CacheFailure(
         "cache-full",
         f"cache directory: no room for even one window of {_LEAST_BYTES} bytes ({'; '.join(findings)}); "

@@ -177,7 +177,7 @@ def stat_volume(node: Node, params: Params, _: Progress) -> dict[str, Any] | Non
 def warm_volume(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
     """Pulls the `paths` of a `volume` into the cache, all of it when there are none. Progress and answer as for warm."""
     held = node.volumes.find(params["volume"])
-    return pull(node.engine, held.origin_id, held.path, list(params["paths"]), progress)
+    return pull(node.engine, held.origin_id, held.path, list(params["paths"]), progress, reserve_bytes=node.settings.cache_reserve)
 
 
 def close_volume(node: Node, params: Params, _: Progress) -> None:
