@@ -49,6 +49,8 @@ SETTINGS = (
     Setting("connections", "integer", "32", "Most connections to one origin."),
     Setting("kernel_mask", "names", "", "Features of the kernel to do without, separated by commas: passthrough, resend, "
             "direct-mmap, large-reads, epoch."),
+    Setting("origin_bandwidth", "bytes", "0", "Most bytes a second from one origin; 0 is no ceiling."),
+    Setting("origin_requests", "integer", "0", "Most requests a second to one origin; 0 is no ceiling."),
     Setting("keep_snapshots", "integer", "10", "Versions of a volume to keep; the current one, the one before it and those "
             "mounted always stay."),
     Setting("log_size", "bytes", "16Mi", "The node's log is set aside, as one older file, when it is larger."),
@@ -86,6 +88,8 @@ class Settings:
     deadline: float
     connections: int
     idle: float
+    origin_bandwidth: int
+    origin_requests: int
     keep_snapshots: int
     log_size: int
     kernel_mask: tuple[str, ...] = ()
@@ -128,6 +132,8 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         deadline=parse_seconds("deadline", values["deadline"]),
         connections=_integer("connections", values["connections"], 1, 1024),
         idle=parse_seconds("idle", values["idle"]),
+        origin_bandwidth=parse_bytes("origin bandwidth", values["origin_bandwidth"]),
+        origin_requests=_integer("origin requests", values["origin_requests"], 0, 1_000_000),
         keep_snapshots=_integer("keep snapshots", values["keep_snapshots"], 2, 1_000_000),
         log_size=parse_bytes("log size", values["log_size"]),
         kernel_mask=tuple(name for name in values["kernel_mask"].split(",") if name),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 
 from headrace.testing.access import Access
+from headrace.testing.content import content
+from headrace.testing.faults import Fault
+from headrace.testing.origin import failing_origin
+from headrace.testing.store import Body
 from support.bucket import Bucket
-from support.headrace import Headrace
+from support.headrace import COMMAND, Headrace, wait_until
 from support.relay import address, https_front, tunnelling_proxy
 
 MIB = 1 << 20
@@ -60,3 +66,30 @@ def test_a_profile_with_the_shared_files(headrace: Headrace, bucket: Bucket, ser
     done = headrace.run("mount", bucket.uri("m"), str(tmp_path / "no"), check=False)
     assert done.returncode == 4
     assert "missing" in done.stderr
+
+
+def test_a_ceiling_for_an_origin(headrace: Headrace) -> None:
+    """Two MiB a second let eight MiB through in no less than three: a burst of one second is allowed."""
+    with failing_origin("models") as origin:
+        origin.bucket("models").put("m/a", Body(8 * MIB, seed=1))
+        headrace.environment |= {**origin.access.environment(), "HEADRACE_ORIGIN_BANDWIDTH": "2Mi"}
+        path = headrace.mount("s3://models/m") / "a"
+        began = time.monotonic()
+        assert path.read_bytes() == content(1, 0, 8 * MIB)
+        assert time.monotonic() - began >= 2.5
+
+
+def test_one_slow_listing_keeps_no_other_command_waiting(headrace: Headrace, bucket: Bucket) -> None:
+    data = bucket.put("m/a", 1000)
+    with failing_origin("models") as origin:
+        origin.bucket("models").put("m/a", b"1")
+        origin.faults.always(Fault.SLOW_DOWN, on="list")
+        slow = subprocess.Popen(
+            [COMMAND, "mount", "s3://models/m", str(headrace.base / "slow")],
+            env={**headrace.environment, **origin.access.environment()}, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_until("the listing", lambda: origin.counters.requests["list"] > 0)
+        assert (headrace.mount(bucket.uri("m"), "quick") / "a").read_bytes() == data
+        assert slow.poll() is None
+        slow.terminate()
+        slow.wait(20)

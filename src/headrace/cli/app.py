@@ -60,6 +60,8 @@ def _show_status(answer: dict[str, Any]) -> None:
     )
     ratio = "—" if answer["hit_ratio"] is None else f"{100 * answer['hit_ratio']:.0f} %"
     print(f"from cache {show.size(counters['cache_hit_bytes_total'])}, from origin {show.size(counters['fetched_bytes_total'])}, hit ratio {ratio}")
+    speed = answer["speed"]
+    print(f"now from origin {show.size(speed['origin_bytes_per_second'])}/s, to readers {show.size(speed['read_bytes_per_second'])}/s")
     for directory in cache["directories"]:
         if directory["failed"]:
             print(f"warning: cache directory {directory['path']} is out of use: {directory['failed']}")

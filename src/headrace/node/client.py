@@ -153,6 +153,8 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         "HEADRACE_DEADLINE": str(settings.deadline),
         "HEADRACE_CONNECTIONS": str(settings.connections),
         "HEADRACE_IDLE": str(settings.idle),
+        "HEADRACE_ORIGIN_BANDWIDTH": str(settings.origin_bandwidth),
+        "HEADRACE_ORIGIN_REQUESTS": str(settings.origin_requests),
         "HEADRACE_KEEP_SNAPSHOTS": str(settings.keep_snapshots),
         "HEADRACE_LOG_SIZE": str(settings.log_size),
         "HEADRACE_KERNEL_MASK": ",".join(settings.kernel_mask),

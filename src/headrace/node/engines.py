@@ -25,6 +25,8 @@ def add_origin(engine: Engine, settings: Settings, origin_id: str, bucket: str, 
         origin_id, endpoint=origin["endpoint"], bucket=bucket, region=origin["region"],
         addressing=origin["addressing"], anonymous=origin["anonymous"], ca_bundle=origin["ca_bundle"],
         proxy=origin["proxy"], source_addresses=[], max_connections=settings.connections,
+        deadline_seconds=settings.deadline, max_bytes_per_second=settings.origin_bandwidth or None,
+        max_requests_per_second=settings.origin_requests or None,
     )  # fmt: skip
     if origin["access_key"]:
         engine.set_credentials(origin_id, origin["access_key"], origin["secret_key"], origin["session_token"])

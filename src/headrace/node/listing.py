@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from headrace._engine import Engine, EngineError
@@ -12,6 +14,8 @@ from headrace.node.volumes import VolumeStore
 
 _LIST_WORKERS = 8
 _SHOWN = 20
+# Listings run side by side; numbering a version and making it current is for one at a time.
+_PUBLISHING = threading.Lock()
 
 
 def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress: Callable[[dict[str, Any]], bool]) -> tuple[str, dict[str, Any]]:
@@ -28,22 +32,21 @@ def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress
         )  # fmt: skip
         if report["files"] == 0:
             raise _empty(engine, origin_id, store.about)
-        current = store.current()
-        change = {
-            "new": report["files"],
-            "changed": 0,
-            "gone": 0,
-            "new_paths": [],
-            "changed_paths": [],
-            "gone_paths": [],
-        }
-        if current is not None:
-            change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
-        if current is not None and not (change["new"] or change["changed"] or change["gone"]):
-            return current, {**report, **change, "published": False}
-        return store.publish(candidate, report), {**report, **change, "published": True}
+        with _PUBLISHING:
+            return _publish(store, candidate, report)
     finally:
         candidate.unlink(missing_ok=True)
+
+
+def _publish(store: VolumeStore, candidate: Path, report: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    current = store.current()
+    if current is None:
+        change = {"new": report["files"], "changed": 0, "gone": 0, "new_paths": [], "changed_paths": [], "gone_paths": []}
+    else:
+        change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
+        if not (change["new"] or change["changed"] or change["gone"]):
+            return current, {**report, **change, "published": False}
+    return store.publish(candidate, report), {**report, **change, "published": True}
 
 
 def _empty(engine: Engine, origin_id: str, about: dict[str, str]) -> HeadraceError:

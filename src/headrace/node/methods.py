@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +68,7 @@ def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
     """
     bucket, prefix = parse_uri(params["source"])
     directory = str(params["directory"])
-    with node.commands:
-        if any(m["directory"] == directory for m in node.kept.mounts.values()):
-            raise MountFailure(
-                "mount-failed",
-                f"directory: {directory} is already mounted; unmount it first (`headrace umount {directory}`)",
-            )
+    with _place(node, directory):
         check_room(node.engine.cache_usage(), node.settings.cache_reserve)
         options = dict(params.get("origin") or {})
         environment = dict(params["environment"])
@@ -91,6 +86,23 @@ def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
             raise
 
 
+@contextlib.contextmanager
+def _place(node: Node, directory: str) -> Iterator[None]:
+    """A directory for one mount at a time; others go on while this one lists its bucket."""
+    with node.commands:
+        taken = directory in node.mounting or any(m["directory"] == directory for m in node.kept.mounts.values())
+        if taken:
+            raise MountFailure(
+                "mount-failed",
+                f"directory: {directory} is already mounted; unmount it first (`headrace umount {directory}`)",
+            )
+        node.mounting.add(directory)
+    try:
+        yield
+    finally:
+        node.mounting.discard(directory)
+
+
 def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str | None, progress: Progress) -> dict[str, Any]:
     store = _store(node, entry)
     change: dict[str, Any] = {}
@@ -105,10 +117,11 @@ def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str 
     else:
         version = store.find(wanted)
     path = str(store.path(version))
-    node.engine.mount(mount_id, mount_id, path, directory=entry["directory"], **entry["look"])
-    entry["snapshot"] = version
-    entry["slots"] = {str(slot): p for slot, p in node.engine.mount_slots(mount_id).items()}
-    node.keep_mount(mount_id, entry)
+    with node.commands:
+        node.engine.mount(mount_id, mount_id, path, directory=entry["directory"], **entry["look"])
+        entry["snapshot"] = version
+        entry["slots"] = {str(slot): p for slot, p in node.engine.mount_slots(mount_id).items()}
+        node.keep_mount(mount_id, entry)
     return {
         "directory": entry["directory"],
         "snapshot": version,
@@ -180,6 +193,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
             "since": node.began,
             "rss_bytes": _rss(),
         },
+        "speed": node.speed.now(),
         "cache": node.engine.cache_usage(),
         "counters": counters,
         "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
@@ -223,14 +237,15 @@ def refresh(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
 
     Progress: files and bytes listed so far. Answers what is new, changed and gone: how many, and the first paths of each.
     """
+    mount_id, entry = _find(node, params["directory"])
+    version, change = publish_listing(node.engine, mount_id, _store(node, entry), progress)
     with node.commands:
+        # It may have been unmounted, rolled back or refreshed meanwhile.
         mount_id, entry = _find(node, params["directory"])
-        version, change = publish_listing(node.engine, mount_id, _store(node, entry), progress)
-        switched = False
-        if not entry["pin"] and version != entry["snapshot"]:
+        switched = not entry["pin"] and version != entry["snapshot"]
+        if switched:
             _switch(node, mount_id, entry, version)
-            switched = True
-        return {**change, "snapshot": version, "switched": switched, "pinned": entry["pin"]}
+    return {**change, "snapshot": version, "switched": switched, "pinned": entry["pin"]}
 
 
 def _switch(node: Node, mount_id: str, entry: dict[str, Any], version: str) -> None:

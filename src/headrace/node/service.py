@@ -26,6 +26,7 @@ from headrace.node import parcel
 from headrace.node.engines import add_origin, start_engine
 from headrace.node.keeper import Kept, send_all
 from headrace.node.protocol import PROTOCOL, Lines
+from headrace.node.speed import Speed
 from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_small
 from headrace.node.volume_methods import HeldVolumes, renew_volume
 
@@ -70,6 +71,8 @@ class Node:
         self.keeper = os.getppid()
         self.lock = threading.RLock()
         self.commands = threading.Lock()
+        self.mounting: set[str] = set()
+        self.speed = Speed()
         self.stopping = threading.Event()
         self.connections = 0
         self.last_used = time.monotonic()
@@ -181,6 +184,8 @@ class Node:
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
             self._drop_dead_mounts()
+            if not self.fault:
+                self.speed.note(self.engine.counters())
             keep_log_small(sys.stderr.fileno(), Path(self.settings.log_file), self.settings.log_size)
             if time.monotonic() - renewed > _CREDENTIAL_CHECK_SECONDS:
                 renewed = time.monotonic()
