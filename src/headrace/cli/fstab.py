@@ -18,6 +18,7 @@ from headrace.cli import show
 from headrace.cli.mounting import MountRequest, mode, tell
 from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.node.client import connect_or_start
+from headrace.node.volumes import parse_uri
 
 _USAGE = "usage: mount.headrace s3://BUCKET[/PREFIX] DIR [-sfnv] [-o OPTIONS]"
 # What mount, systemd and tools put there and we need not know.
@@ -38,6 +39,7 @@ _LOOK: dict[str, Callable[[str, str], int]] = {
 
 def parse(source: str, directory: str, options: list[str]) -> tuple[MountRequest, dict[str, str | None]]:
     """The mount that a line of fstab asks for, and the settings it brings. UsageError names a wrong option."""
+    parse_uri(source)
     request = MountRequest(source, os.path.abspath(directory))
     settings: dict[str, str | None] = {}
     for option in (o.strip() for group in options for o in group.split(",")):

@@ -23,6 +23,7 @@ from headrace.errors import MountFailure, NodeFailure, UsageError
 from headrace.node import mountinfo
 from headrace.node.client import Client, connect, connect_or_start
 from headrace.node.resolver import captured
+from headrace.node.volumes import parse_uri
 
 _LOOK_SECONDS = 0.5
 
@@ -81,6 +82,7 @@ def mount(
     as_json: Json = False,
 ) -> None:
     """Mount a bucket, or a directory of it, read-only."""
+    parse_uri(source)  # before a node is started for nothing
     options = {"cache_dir": cache_dir, "cache_size": cache_size, "cache_reserve": cache_reserve, "memory": memory}
     settings = configuration.load(options)
     look = {
