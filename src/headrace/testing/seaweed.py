@@ -117,6 +117,8 @@ def _command(data: Path, ports: dict[str, int]) -> list[str]:
         "-ip.bind=127.0.0.1",
         *(f"-{part}.port={port}" for part, port in ports.items()),
         *(f"-{part}.port.grpc={port + _GRPC_OFFSET}" for part, port in ports.items()),
+        # A bucket takes several volumes; by default only as many are allowed as the free disk would hold if all were full.
+        "-volume.max=10000",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-webdav=false",
