@@ -70,7 +70,7 @@ def test_a_line_of_fstab(headrace: Headrace, bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("option", ["speed=high", "uid=me", "file_mode=9", "pin=yes", "endpoint"])
 def test_a_wrong_option_of_fstab(headrace: Headrace, option: str) -> None:
-    done = fstab(headrace, "s3://b/m", str(headrace.base / "mnt"), "-o", option)
+    done = fstab(headrace, "s3://models/m", str(headrace.base / "mnt"), "-o", option)
     assert done.returncode == 2
     assert option.partition("=")[0].replace("_", " ") in done.stderr.replace("_", " ")
     assert not (headrace.base / "mnt").exists()
