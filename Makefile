@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test bench demo docs clean
+.PHONY: build check test bench campaign demo docs clean
 
 build: $(VENV)/.built
 
@@ -17,8 +17,8 @@ $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	touch $@
 
 check: build
-	$(VENV)/bin/ruff format --check src tests bench demo docs
-	$(VENV)/bin/ruff check src tests bench demo docs
+	$(VENV)/bin/ruff format --check src tests bench campaign demo docs
+	$(VENV)/bin/ruff check src tests bench campaign demo docs
 	$(VENV)/bin/mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
@@ -30,6 +30,10 @@ test: check
 # Figures, full size: about half an hour, root, 30 GB of disk. `make bench ARGS="warm cold --quick"` for a look.
 bench: build
 	PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m bench $(ARGS)
+
+# Bad days at full length: root, about half an hour. `make campaign ARGS="kills --share 0.1"` for a look.
+campaign: build
+	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/tests $(PY) -m campaign $(ARGS)
 
 # Real models from a real S3 server; ROUNDS=9 for medians. Fetches 340 MB once, into .cache/.
 ROUNDS := 1

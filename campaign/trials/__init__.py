@@ -1,0 +1,1 @@
+"""The trials; their names are those of the command line."""
