@@ -45,7 +45,7 @@ pub(crate) trait Relief: Send + Sync {
     fn drop_one(&self, any: bool) -> bool;
     /// True while the disk is known not to keep up.
     fn lagging(&self) -> bool;
-    /// The pool has been dry for longer than a disk that keeps up would need.
+    /// The pool is dry because of the disk.
     fn note_lag(&self);
 }
 
@@ -74,7 +74,10 @@ pub(crate) struct Pool {
     relief: Mutex<Option<Weak<dyn Relief>>>,
 }
 
-/// How long a reader's flight waits for the disk before the disk counts as lagging.
+/// How long a reader's flight waits for the disk before the disk counts as lagging. A disk that keeps up on the whole,
+/// on a machine that is busy with something else for a moment, must not cost bytes that are then fetched twice.
+const LAG: Duration = Duration::from_secs(1);
+/// How long it waits, on a disk that lags, before segments go that no reader has taken yet.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// A prefetch that finds no buffer for this long gives up: it holds a connection that a reader may be waiting for.
 const PREFETCH_PATIENCE: Duration = Duration::from_secs(2);
@@ -154,12 +157,9 @@ impl Pool {
 
     fn relieve(&self, demand: bool, waited: Duration) -> bool {
         let Some(relief) = self.relief.lock().as_ref().and_then(Weak::upgrade) else { return false };
-        if relief.lagging() {
-            return relief.drop_one(demand && waited > PATIENCE);
-        }
-        if demand && waited > PATIENCE {
+        if relief.lagging() || (demand && waited > LAG) {
             relief.note_lag();
-            return relief.drop_one(true);
+            return relief.drop_one(demand && waited > PATIENCE);
         }
         false
     }

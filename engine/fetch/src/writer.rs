@@ -11,7 +11,8 @@ use headrace_cache::Kept;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 struct Entry {
     object: Arc<Object>,
@@ -25,23 +26,32 @@ struct State {
     limbo: VecDeque<Entry>,
     writing: usize,
     closed: bool,
+    /// When the pool was last dry because of the disk.
+    lagged: Option<Instant>,
+}
+
+impl State {
+    fn lagging(&self) -> bool {
+        self.lagged.is_some_and(|at| self.queue.len() > CAUGHT_UP || at.elapsed() < REMEMBERED)
+    }
 }
 
 pub(crate) struct Writer {
     state: Mutex<State>,
     changed: Condvar,
-    lagging: AtomicBool,
     counters: Arc<FetchCounters>,
 }
 
 /// The disk has caught up when no more than this waits for it.
 const CAUGHT_UP: usize = 4;
+/// How long a disk that lagged is taken for slow after that: readers must not pay for finding it out again and again.
+const REMEMBERED: Duration = Duration::from_secs(5);
 /// How many segments to look at for one that readers have taken.
 const SCAN: usize = 64;
 
 impl Writer {
     pub(crate) fn new(counters: Arc<FetchCounters>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), lagging: AtomicBool::new(false), counters })
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters })
     }
 
     pub(crate) fn push(&self, object: Arc<Object>, segment: Arc<Segment>) {
@@ -55,8 +65,8 @@ impl Writer {
             self.write(entry);
             let mut state = self.state.lock();
             state.writing -= 1;
-            if state.queue.len() <= CAUGHT_UP {
-                self.lagging.store(false, Relaxed);
+            if !state.lagging() {
+                state.lagged = None;
             }
             drop(state);
             self.changed.notify_all();
@@ -110,8 +120,8 @@ impl Writer {
     }
 
     /// Waits until nothing is queued or being written, or `patience` is over. True when drained.
-    pub(crate) fn drain(&self, patience: std::time::Duration) -> bool {
-        let until = std::time::Instant::now() + patience;
+    pub(crate) fn drain(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
         let mut state = self.state.lock();
         while !state.queue.is_empty() || state.writing > 0 {
             if self.changed.wait_until(&mut state, until).timed_out() {
@@ -124,7 +134,7 @@ impl Writer {
     /// True when nothing waits for the disk.
     pub(crate) fn idle(&self) -> bool {
         let state = self.state.lock();
-        state.queue.is_empty() && state.writing == 0 && !self.lagging.load(Relaxed)
+        state.queue.is_empty() && state.writing == 0 && !state.lagging()
     }
 
     pub(crate) fn close(&self) {
@@ -159,11 +169,15 @@ impl Relief for Writer {
     }
 
     fn lagging(&self) -> bool {
-        self.lagging.load(Relaxed) || !self.state.lock().limbo.is_empty()
+        let state = self.state.lock();
+        state.lagging() || !state.limbo.is_empty()
     }
 
     fn note_lag(&self) {
-        if !self.lagging.swap(true, Relaxed) {
+        let mut state = self.state.lock();
+        // With nothing in the queue it is not the disk that readers wait for: the cache has no room.
+        if !state.queue.is_empty() && state.lagged.replace(Instant::now()).is_none() {
+            drop(state);
             log::warn!("the cache disk does not keep up with the network: what it can't take in time is not kept");
         }
     }
