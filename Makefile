@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test bench campaign demo docs clean
+.PHONY: build check test bench campaign soak demo docs clean
 
 build: $(VENV)/.built
 
@@ -34,6 +34,10 @@ bench: build
 # Bad days at full length: root, about half an hour. `make campaign ARGS="kills --share 0.1"` for a look.
 campaign: build
 	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/tests $(PY) -m campaign $(ARGS)
+
+# The reference model for an hour.
+soak: build
+	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/tests $(PY) -m campaign soak $(ARGS)
 
 # Real models from a real S3 server; ROUNDS=9 for medians. Fetches 340 MB once, into .cache/.
 ROUNDS := 1

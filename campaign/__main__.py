@@ -29,6 +29,11 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(trials.__path__))
 
 
+def usual() -> list[str]:
+    """All but those that take an hour."""
+    return [name for name in names() if not getattr(importlib.import_module(f"campaign.trials.{name}"), "LONG", False)]
+
+
 def main() -> int:
     chosen = _arguments()
     if os.geteuid() != 0:
@@ -39,7 +44,7 @@ def main() -> int:
     chosen.directory.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {"when": when.isoformat(timespec="seconds"), "seed": chosen.seed, "share": chosen.share}
     about["machine"] = machine.describe(chosen.directory)
-    outcomes = [_run(name, chosen) for name in chosen.trial or names()]
+    outcomes = [_run(name, chosen) for name in chosen.trial or usual()]
     target = chosen.results / f"{when:%Y-%m-%d-%H%M%S}"
     report.write(target, outcomes, about)
     print(f"results: {target}")
@@ -66,7 +71,7 @@ def _run(name: str, chosen: argparse.Namespace) -> report.Outcome:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m campaign", description="Bad days, at full length.")
-    parser.add_argument("trial", nargs="*", choices=[*names(), []], help=f"of {', '.join(names())}; all without one", metavar="TRIAL")
+    parser.add_argument("trial", nargs="*", choices=[*names(), []], help=f"of {', '.join(names())}; without one all but soak", metavar="TRIAL")
     parser.add_argument("--share", type=float, default=1.0, help="length of each trial; 1.0 is the whole of it")
     parser.add_argument("--seed", type=int, default=20261124, help="of everything that is left to chance")
     parser.add_argument("--directory", type=Path, default=ROOT / ".cache/campaign", help="for caches and disk images")

@@ -21,12 +21,15 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
+_SWITCHED = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting; its environment variable is HEADRACE_ and the name in capitals."""
 
     name: str
-    kind: str  # "path", "paths", "bytes", "seconds", "integer"
+    kind: str  # "path", "paths", "bytes", "seconds", "integer", "names", "switch"
     default: str
     meaning: str
 
@@ -42,6 +45,10 @@ SETTINGS = (
             "Default: 80 % of the file system's size."),
     Setting("cache_reserve", "bytes", "1Gi", "Free space to leave on each cache file system."),
     Setting("cache_max_age", "seconds", "0", "Evict files unused for this long; 0 never does."),
+    Setting("scrub_interval", "seconds", "7d", "Compare everything cached with its digests this often, when the node runs that long; 0 never does."),
+    Setting("scrub_rate", "bytes", "32Mi", "Most bytes a second that this reads from the cache disks."),
+    Setting("verify_reads", "switch", "0", "1 compares each block with its digest whenever the node reads it back. "
+            "Blocks that the kernel reads itself (passthrough) are not compared: mask `passthrough` where they must be."),
     Setting("memory", "bytes", "", "Budget for buffers. Default: an eighth of the memory (of the control group's "
             "limit where there is one), between 64 MiB and 512 MiB."),
     Setting("node", "path", "", "Socket of the node. Default: in the runtime directory, one for a cache directory."),
@@ -93,6 +100,9 @@ class Settings:
     keep_snapshots: int
     log_size: int
     kernel_mask: tuple[str, ...] = ()
+    scrub_interval: float = 0.0
+    scrub_rate: int = 0
+    verify_reads: bool = False
 
     @property
     def runtime(self) -> Path:
@@ -137,6 +147,9 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         keep_snapshots=_integer("keep snapshots", values["keep_snapshots"], 2, 1_000_000),
         log_size=parse_bytes("log size", values["log_size"]),
         kernel_mask=tuple(name for name in values["kernel_mask"].split(",") if name),
+        scrub_interval=parse_seconds("scrub interval", values["scrub_interval"]),
+        scrub_rate=_rate("scrub rate", values["scrub_rate"]),
+        verify_reads=_switch("verify reads", values["verify_reads"]),
     )
 
 
@@ -144,6 +157,19 @@ def _integer(field: str, text: str, low: int, high: int) -> int:
     if not text.isdigit() or not low <= int(text) <= high:
         raise UsageError("bad-setting", f"{field}: {text!r} is not a number from {low} to {high}")
     return int(text)
+
+
+def _rate(field: str, text: str) -> int:
+    rate = parse_bytes(field, text)
+    if rate < 2**20:
+        raise UsageError("bad-setting", f"{field}: {text!r} is less than a block a second; give at least 1Mi")
+    return rate
+
+
+def _switch(field: str, text: str) -> bool:
+    if text.lower() not in _SWITCHED:
+        raise UsageError("bad-setting", f"{field}: {text!r} is neither on nor off; write 1 or 0")
+    return _SWITCHED[text.lower()]
 
 
 def config_file(env: Mapping[str, str]) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from support.boot import another_boot
 from support.bucket import Bucket
 from support.headrace import Headrace, wait_until
 
@@ -47,28 +47,11 @@ def test_after_another_boot_what_was_not_confirmed_is_checked_first(headrace: He
     assert headrace.status()["mounts"][0]["files_complete"] == 0
     headrace.stop()
     flip(headrace, len(data), MIB + 3)
-    with _another_boot():
+    with another_boot():
         path = headrace.mount(bucket.uri("m")) / "a"
         assert path.read_bytes() == data
         assert headrace.counters()["cache_digest_failures_total"] == 1
         headrace.stop()
-
-
-class _another_boot:  # noqa: N801 - reads as what it does
-    """The node sees another boot id, as after a reboot."""
-
-    def __enter__(self) -> None:
-        import subprocess
-
-        self.file = Path("/tmp") / f"headrace-boot-{os.getpid()}"
-        self.file.write_text("00000000-1111-2222-3333-444444444444\n")
-        subprocess.run(["mount", "--bind", str(self.file), "/proc/sys/kernel/random/boot_id"], check=True)
-
-    def __exit__(self, *_: object) -> None:
-        import subprocess
-
-        subprocess.run(["umount", "/proc/sys/kernel/random/boot_id"], check=True)
-        self.file.unlink()
 
 
 def test_open_directories_and_working_directories_stay_old(headrace: Headrace, bucket: Bucket) -> None:
@@ -95,3 +78,30 @@ def test_open_directories_and_working_directories_stay_old(headrace: Headrace, b
     assert os.listdir(directory / "sub") == ["a"]
     os.close(held)
     os.close(root)
+
+
+def test_each_block_is_checked_when_it_is_read_back(headrace: Headrace, bucket: Bucket) -> None:
+    headrace.environment |= {"HEADRACE_VERIFY_READS": "1", "HEADRACE_KERNEL_MASK": "passthrough"}
+    data = bucket.put("m/a", 3 * MIB + 5)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    assert path.read_bytes() == data
+    headrace.wait_durable(1)
+    flip(headrace, len(data), MIB + 9)
+    with path.open("rb", buffering=0) as file:
+        # What the kernel kept of the first read is not what is on the disk.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(file.fileno(), len(data), 0) == data
+    assert headrace.counters()["cache_digest_failures_total"] == 1
+    assert headrace.counters()["origin_body_bytes_total"] == len(data) + MIB
+
+
+def test_a_flipped_bit_is_found_by_the_scrubber(headrace: Headrace, bucket: Bucket) -> None:
+    headrace.environment |= {"HEADRACE_SCRUB_INTERVAL": "2"}
+    data = bucket.put("m/a", 3 * MIB + 5)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    assert path.read_bytes() == data
+    headrace.wait_durable(1)
+    flip(headrace, len(data), 77)
+    wait_until("the scrubber to find it", lambda: headrace.counters()["cache_digest_failures_total"] == 1)
+    assert path.read_bytes() == data
+    wait_until("the scrubber to tell", lambda: "1 were damaged" in headrace.log())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -12,22 +11,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from headrace import settings as configuration
-from headrace.node.client import connect
+from campaign.plan import Plan
+from campaign.trials import faults
 from headrace.testing.content import content
 from headrace.testing.faults import LATE, POSSIBLE, Fault
 from headrace.testing.origin import Origin, failing_origin
 from support.headrace import Headrace, wait_until
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED", "20250607"))
-FAULTS = 10_000
-WRONG = (Fault.WRONG_ETAG, Fault.WRONG_RANGE, Fault.WRONG_LENGTH, Fault.WHOLE)
-READERS = {"random": 24, "sequential": 4, "mapped": 1, "mapped again": 1, "mapped once more": 1}
-SIZES = [0, 1, 4095, 4096, 16383, 16384, 16385, 100_000, (1 << 20) - 1, (1 << 20) + 1, *[3 << 20] * 6, *[5_000_003] * 6]
 
 
 @pytest.fixture
@@ -45,84 +39,11 @@ def headrace(tmp_path: Path, origin: Origin) -> Iterator[Headrace]:
     own.stop()
 
 
-class Readers:
-    """Programs that read; see reader.py."""
-
-    def __init__(self, mount: Path, reference: Path) -> None:
-        script = str(Path(__file__).with_name("reader.py"))
-        self.running = [
-            subprocess.Popen(
-                [sys.executable, script, way.split()[0], str(threads), f"{SEED} {way}", str(mount), str(reference)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            )
-            for way, threads in READERS.items()
-        ]  # fmt: skip
-
-    def alive(self) -> bool:
-        return all(process.poll() is None for process in self.running)
-
-    def finish(self, seconds: float) -> list[dict[str, Any]]:
-        """Tells all to stop; their reports. A reader that hangs, or was killed by SIGBUS, fails the test."""
-        for process in self.running:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.stdin = None
-        until = time.monotonic() + seconds
-        reports = []
-        for process in self.running:
-            out, _ = process.communicate(timeout=max(0.0, until - time.monotonic()))
-            assert process.returncode == 0, f"a reader ended with {process.returncode}"
-            reports.append(json.loads(out))
-        return reports
-
-    def kill(self) -> None:
-        for process in self.running:
-            process.kill()
-            process.wait()
-
-
-def test_ten_thousand_faults(headrace: Headrace, origin: Origin) -> None:
+def test_ten_thousand_faults(tmp_path: Path) -> None:
     print(f"seed {SEED}; HEADRACE_TEST_SEED sets another")  # shown when the test fails
-    reference = headrace.base / "reference"
-    reference.mkdir()
-    for number, size in enumerate(SIZES):
-        data = content(SEED + number, 0, size)
-        (reference / f"f{number}").write_bytes(data)
-        origin.bucket("models").put(f"m/f{number}", data)
-    mount = headrace.mount("s3://models/m")
-    faults = origin.faults
-    faults.kinds = {**dict.fromkeys(POSSIBLE["range"], 1.0), Fault.STALL: 0.2, Fault.CAPPED: 0.5}
-    faults.late, faults.cap = 0.2, 4 << 20
-    faults.script(Fault.STALL, Fault.STALL, Fault.STALL)
-    client = connect(configuration.load(environ=headrace.environment))
-    assert client is not None
-    readers = Readers(mount, reference)
-    try:
-        wait_until("stalls that outlast the client's patience", lambda: faults.given[Fault.STALL] >= 3)
-        faults.stall, faults.rate = 1.0, 0.5
-
-        def enough() -> bool:
-            # What is cached is never asked for again, so it is dropped again and again.
-            client.call("cache.evict", paths=[], all=True)
-            return faults.total >= FAULTS or not readers.alive()
-
-        wait_until(f"the fault number {FAULTS}", enough, 200)
-        faults.rate = 0.0
-        reports = readers.finish(30)
-    finally:
-        readers.kill()
-        client.close()
-    print(f"{origin.counters.requests} requests, {dict(faults.given)}, {reports}")
-    assert [report["wrong"] for report in reports] == [[] for _ in reports]
-    # How many depends on the machine: each of the readers read through the faults, that is the point.
-    assert all(report["reads"] > 20 for report in reports)
-    assert max(report["longest"] for report in reports) < 60
-    assert set(faults.given) == set(POSSIBLE["range"])
-    # No read failed, to be tried again behind our back; and wrong answers were seen as such, but for a few hedges that lost their race.
-    counters = headrace.counters()
-    assert counters["failed_reads_total"] == 0
-    assert counters["origin_rejected_answers_total"] >= 0.95 * sum(faults.given[fault] for fault in WRONG)
-    assert counters["origin_body_bytes_total"] <= origin.counters.body_bytes
+    figures = faults.run(Plan(tmp_path, SEED, share=0.1))
+    print("\n".join(f"{figure.what}: {figure.values} {figure.bound or ''}" for figure in figures))
+    assert [figure.what for figure in figures if figure.reached is False] == []
 
 
 def test_what_fails_for_good_gives_eio_within_the_deadline_and_nothing_else_does(headrace: Headrace, origin: Origin) -> None:

@@ -28,20 +28,27 @@ class Disk:
 
 
 @contextmanager
+def attached(image: Path, directory: Path) -> Iterator[str]:
+    """An image's file system, mounted on `directory` (made if need be) until the end of the `with`; gives the loop device."""
+    found = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True)
+    device = found.stdout.strip()
+    try:
+        directory.mkdir(exist_ok=True)
+        subprocess.run(["mount", device, str(directory)], check=True)
+        try:
+            yield device
+        finally:
+            subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextmanager
 def disk(base: Path, name: str, size: int) -> Iterator[Disk]:
     """A disk of `size` bytes, mounted below `base` until the end of the `with`."""
     image, directory = base / f"{name}.img", base / name
     with image.open("wb") as file:
         file.truncate(size)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-e", "remount-ro", str(image)], check=True)
-    found = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True)
-    device = found.stdout.strip()
-    try:
-        directory.mkdir()
-        subprocess.run(["mount", device, str(directory)], check=True)
-        try:
-            yield Disk(directory, device, image)
-        finally:
-            subprocess.run(["umount", "--lazy", str(directory)], check=True)
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+    with attached(image, directory) as device:
+        yield Disk(directory, device, image)

@@ -96,8 +96,8 @@ class Headrace:
                 os.kill(node["pid"], signal.SIGTERM)
         # One that could not start its engine ends by itself.
         with contextlib.suppress(AssertionError):
-            wait_until("the end of node and keeper", lambda: not self._processes(), 15)
-        left = self._processes()
+            wait_until("the end of node and keeper", lambda: not self.processes(), 15)
+        left = self.processes()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         for mounted in mountinfo.mounted():
@@ -106,7 +106,7 @@ class Headrace:
                 left.append(0)
         assert not left, f"processes or mounts were left: {left}\n{self.log()}"
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """Keeper and node of this headrace: whatever has its socket in the command line or the environment."""
         socket = self.environment["HEADRACE_NODE"].encode()
         found = []

@@ -17,6 +17,7 @@ fn open(path: &Path) -> Arc<Cache> {
         directories: vec![CacheDirectory { path: path.into(), limit_bytes: 1 << 42 }],
         reserve_bytes: 0,
         max_age: None,
+        verify_reads: false,
         boot_id: "measured".into(),
         locks: Vec::new(),
     };

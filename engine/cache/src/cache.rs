@@ -34,6 +34,8 @@ pub struct CacheConfig {
     pub reserve_bytes: u64,
     /// Files not used for so long are evicted; `None` keeps them until the room is needed.
     pub max_age: Option<Duration>,
+    /// Compare blocks with their digests each time this process reads them, not only where they are in doubt.
+    pub verify_reads: bool,
     /// This boot's id (`/proc/sys/kernel/random/boot_id`): decides what is trusted.
     pub boot_id: String,
     /// Locks handed on by a keeper ([`Cache::lock_fds`] of a predecessor); empty to take them.
@@ -72,7 +74,7 @@ impl Cache {
             return Err(first_error.unwrap_or(CacheError::NoDirectory));
         }
         let boot = format::boot_tag(&config.boot_id);
-        let shared = Arc::new(Shared::new(directories, boot, config.reserve_bytes, config.max_age));
+        let shared = Arc::new(Shared::new(directories, boot, config.reserve_bytes, config.max_age, config.verify_reads));
         let cache = Arc::new(Cache { shared, threads: Mutex::default() });
         cache.start("cache-scan", scan::scan_all)?;
         cache.start("cache-steward", steward::serve)?;

@@ -11,7 +11,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
@@ -53,6 +53,7 @@ impl Directory {
         }
         let failed = |operation| move |cause| CacheError::directory(path, operation, cause);
         create_private(path).map_err(failed("creating the directory"))?;
+        closed_to_others(path).map_err(failed("looking who may write to it"))?;
         let lock = lock::take(path, locks)?;
         let id = marker::read_or_create(path).map_err(failed("reading the format version"))?;
         for name in ["objects", "trash"] {
@@ -206,4 +207,21 @@ fn open_existing(path: &Path) -> io::Result<File> {
 
 fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Whoever can write to the directory decides what every reader gets.
+fn closed_to_others(path: &Path) -> io::Result<()> {
+    let about = fs::metadata(path)?;
+    // SAFETY: the call has no preconditions.
+    let ours = unsafe { libc::geteuid() };
+    if about.uid() != ours && about.uid() != 0 {
+        return Err(io::Error::other(format!(
+            "it belongs to the user {}, who could change what is cached; use a directory of your own",
+            about.uid()
+        )));
+    }
+    if about.mode() & 0o022 != 0 {
+        return Err(io::Error::other("others may write to it, and so change what is cached; run `chmod go-w` on it, or use another"));
+    }
+    Ok(())
 }

@@ -19,6 +19,9 @@ impl CacheFile {
         while let Some(block) = self.presence.first_suspect(range.clone()) {
             self.verify_suspect(block);
         }
+        if self.shared.verify_reads {
+            self.verify_blocks(range.clone());
+        }
         let error = {
             let disk = self.disk.read();
             let Some(disk) = disk.as_ref().filter(|_| self.is_readable(range.clone())) else {
@@ -44,6 +47,9 @@ impl CacheFile {
     /// `buf`; `None` when not even the first is to be had like that.
     pub fn try_read_nowait(&self, offset: u64, buf: &mut [u8]) -> io::Result<Option<usize>> {
         let range = self.range_of(offset, buf.len())?;
+        if self.shared.verify_reads {
+            return Ok(None); // the blocking read checks first
+        }
         let Some(disk) = self.disk.try_read() else {
             return Ok(None);
         };

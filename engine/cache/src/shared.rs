@@ -20,6 +20,8 @@ pub struct Shared {
     pub boot: u32,
     pub reserve_bytes: u64,
     pub max_age: Option<Duration>,
+    /// Blocks are compared with their digests each time this process reads them.
+    pub verify_reads: bool,
     pub counters: Counters,
     pub chores: Chores,
     /// Files somebody holds an `Arc` of. Locked briefly; whoever takes an `Arc` out of it drops that `Arc`
@@ -31,12 +33,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(directories: Vec<Directory>, boot: u32, reserve_bytes: u64, max_age: Option<Duration>) -> Shared {
+    pub fn new(directories: Vec<Directory>, boot: u32, reserve_bytes: u64, max_age: Option<Duration>, verify_reads: bool) -> Shared {
         Shared {
             directories: directories.into_iter().map(Arc::new).collect(),
             boot,
             reserve_bytes,
             max_age,
+            verify_reads,
             counters: Counters::default(),
             chores: Chores::default(),
             files: Mutex::default(),

@@ -77,6 +77,24 @@ impl CacheFile {
         true
     }
 
+    /// Checks the full blocks that a range touches, and drops what is wrong or can't be read.
+    pub(crate) fn verify_blocks(&self, range: std::ops::Range<u64>) {
+        for (block, _) in self.presence.spans(range) {
+            if !self.presence.is_full(block) {
+                continue; // it has no digest yet: its bytes came from the origin a moment ago
+            }
+            let mut writing = self.writing.lock();
+            let good = self.stored_record(&mut writing, block).and_then(|record| self.matches(block, record.digest));
+            if let (Err(error), Some(directory)) = (&good, &writing.directory) {
+                directory.note_error(&self.shared.counters, "checking a cached block", error);
+            }
+            if !good.unwrap_or(false) {
+                log::warn!("cached object {}: block {block} does not match its digest; dropped", self.id());
+                self.drop_block(&mut writing, block);
+            }
+        }
+    }
+
     /// Checks all blocks in doubt.
     pub(crate) fn verify_suspects(&self) {
         while let Some(block) = self.presence.first_suspect(0..self.size()) {

@@ -21,7 +21,7 @@ impl SmallDisk {
     fn mount(size: u64) -> Option<SmallDisk> {
         let dir = tempfile::tempdir().unwrap();
         let target = CString::new(dir.path().as_os_str().as_bytes()).unwrap();
-        let options = CString::new(format!("size={size}")).unwrap();
+        let options = CString::new(format!("size={size},mode=700")).unwrap();
         // SAFETY: four C strings that outlive the call.
         let result = unsafe { libc::mount(c"none".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast()) };
         if result != 0 {

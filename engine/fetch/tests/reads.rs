@@ -51,6 +51,7 @@ fn bench(cache_bytes: u64, memory_bytes: u64) -> Bench {
         directories: vec![CacheDirectory { path: directory.path().join("cache"), limit_bytes: cache_bytes }],
         reserve_bytes: 0,
         max_age: None,
+        verify_reads: false,
         boot_id: "a-boot".into(),
         locks: Vec::new(),
     };

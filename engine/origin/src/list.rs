@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// One page must come within this.
 const PAGE_DEADLINE: Duration = Duration::from_secs(60);
+/// How often a page is asked for whose XML can't be read.
+const PAGE_TRIES: u32 = 3;
 /// The first request tells whether the endpoint is there and the credentials are good: a person waits for it.
 const PROBE_DEADLINE: Duration = Duration::from_secs(4);
 /// More prefixes than this are not worth a segment each.
@@ -172,13 +174,27 @@ impl Origin {
         if run.cancel.load(Relaxed) {
             return Err(OriginError::Cancelled);
         }
-        let request = self.bucket_request(pager.query());
-        let (_, body) = self.ask(&request, Instant::now() + PAGE_DEADLINE)?;
-        let text = String::from_utf8_lossy(&body);
-        let page: ListPage = parse(&request.what, &text)?;
+        let page = self.page(pager)?;
         run.pages.fetch_add(1, Relaxed);
         pager.turn(&page)?;
         Ok(Some(page))
+    }
+
+    /// One page. A body that breaks off in the middle of its XML is asked for again, a few times.
+    fn page(&self, pager: &Pager) -> Result<ListPage, OriginError> {
+        let request = self.bucket_request(pager.query());
+        let until = Instant::now() + PAGE_DEADLINE;
+        let mut tries = PAGE_TRIES;
+        loop {
+            let (_, body) = self.ask(&request, until)?;
+            match parse(&request.what, &String::from_utf8_lossy(&body)) {
+                Ok(page) => return Ok(page),
+                Err(OriginError::Protocol { detail, .. }) if tries == 1 => {
+                    return Err(OriginError::ListingBroken { prefix: pager.segment.prefix.clone(), detail });
+                }
+                Err(_) => tries -= 1,
+            }
+        }
     }
 
     fn bucket_request(&self, query: String) -> Request<'static> {

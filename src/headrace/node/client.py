@@ -36,6 +36,13 @@ _INHERITED = (
 )
 
 
+class NotGreeted(NodeFailure):
+    """The connection was closed before the node said a word: it was just killed, or has as many as it takes."""
+
+    def __init__(self) -> None:
+        super().__init__("node-unreachable", "the node closed the connection before it greeted; see `headrace logs`")
+
+
 class Client:
     """A connection to the node."""
 
@@ -48,10 +55,10 @@ class Client:
         except TimeoutError:
             raise NodeFailure("node-unreachable", f"node: none has answered for {_HELLO_SECONDS:g} s; `headrace logs` tells why") from None
         except OSError as error:
-            raise _broke_off(error) from error
+            raise NotGreeted from error
         lines.socket.settimeout(None)
         if hello is None:
-            raise NodeFailure("node-unreachable", "the node closed the connection; see `headrace logs`")
+            raise NotGreeted
         low, high = hello.get("protocol", [0, 0])
         if not low <= PROTOCOL <= high:
             raise NodeFailure(
@@ -102,7 +109,21 @@ def _broke_off(cause: object) -> NodeFailure:
 
 
 def connect(settings: Settings) -> Client | None:
-    """A connection to a running node; None when none runs."""
+    """A connection to a running node; None when none runs.
+
+    A node that dies while it greets has been asked nothing yet, so its successor is asked instead.
+    """
+    until = time.monotonic() + _HELLO_SECONDS
+    while True:
+        try:
+            return _connect(settings)
+        except NotGreeted:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_TRY_SECONDS)
+
+
+def _connect(settings: Settings) -> Client | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(settings.socket)
@@ -112,7 +133,11 @@ def connect(settings: Settings) -> Client | None:
     except OSError as error:
         connection.close()
         raise NodeFailure("node-unreachable", f"node: {settings.socket}: {error}; only its own user and root may connect") from error
-    return Client(Lines(connection))
+    try:
+        return Client(Lines(connection))
+    except BaseException:
+        connection.close()
+        raise
 
 
 def connect_or_start(settings: Settings) -> Client:
@@ -158,6 +183,9 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         "HEADRACE_KEEP_SNAPSHOTS": str(settings.keep_snapshots),
         "HEADRACE_LOG_SIZE": str(settings.log_size),
         "HEADRACE_KERNEL_MASK": ",".join(settings.kernel_mask),
+        "HEADRACE_SCRUB_INTERVAL": str(settings.scrub_interval),
+        "HEADRACE_SCRUB_RATE": str(settings.scrub_rate),
+        "HEADRACE_VERIFY_READS": str(int(settings.verify_reads)),
     }
     try:
         return subprocess.Popen(

@@ -26,6 +26,7 @@ from headrace.node import parcel
 from headrace.node.engines import add_origin, start_engine
 from headrace.node.keeper import Kept, send_all
 from headrace.node.protocol import PROTOCOL, Lines
+from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
 from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_small
 from headrace.node.volume_methods import HeldVolumes, renew_volume
@@ -181,6 +182,8 @@ class Node:
         self._tell({"op": "ready"})
         threading.Thread(target=self._watch_keeper, daemon=True).start()
         drop_unfinished(self.settings.snapshots)
+        if not self.fault and self.settings.scrub_interval:
+            threading.Thread(target=Scrubber(self.engine, self.settings, self.stopping).run, daemon=True).start()
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
             self._drop_dead_mounts()
@@ -247,7 +250,12 @@ class Node:
     def _accept(self) -> None:
         listener = socket.socket(fileno=os.dup(self.kept.listeners[0]))
         while not self.stopping.is_set():
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:  # out of descriptors, or a client that has gone already
+                print(f"node: a connection could not be taken: {error}", file=sys.stderr, flush=True)
+                self.stopping.wait(0.1)
+                continue
             _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if uid not in (0, os.geteuid()) or self.connections >= _CONNECTIONS_MAX:
                 connection.close()

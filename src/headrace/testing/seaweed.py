@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from headrace.testing.waiting import wait_until
 
 _GRPC_OFFSET = 10_000
 _STARTS = 3
+_COUNTED_SECONDS = 0.1  # between two looks at what the server has counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,17 @@ class Seaweed(Access):
     metrics: str  # address of its metrics
 
     def sent_bytes(self, bucket: str) -> int:
-        """Bytes of bodies that the server has sent from a bucket since it began; listings are not in it."""
+        """Bytes of bodies that the server has sent from a bucket since it began; listings are not in it.
+
+        It counts a body some time after the client has it all, so this looks until two looks agree.
+        """
+        before, now = -1, self._counted(bucket)
+        while before != now:
+            time.sleep(_COUNTED_SECONDS)
+            before, now = now, self._counted(bucket)
+        return now
+
+    def _counted(self, bucket: str) -> int:
         wanted = f'SeaweedFS_s3_bucket_traffic_sent_bytes_total{{bucket="{bucket}"}} '
         with urllib.request.urlopen(self.metrics, timeout=10) as answer:
             lines = answer.read().decode().splitlines()

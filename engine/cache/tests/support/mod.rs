@@ -17,6 +17,7 @@ pub fn config(path: &Path, limit_bytes: u64, boot: &str) -> CacheConfig {
         directories: vec![CacheDirectory { path: path.into(), limit_bytes }],
         reserve_bytes: 0,
         max_age: None,
+        verify_reads: false,
         boot_id: boot.into(),
         locks: Vec::new(),
     }

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 _READS = 32  # of a file, before it is closed
@@ -88,13 +89,13 @@ class Reader:
 def _random(descriptor: int, size: int, chance: random.Random) -> Iterator[Read]:
     for _ in range(_READS if size else 0):
         offset, length = chance.randrange(size), chance.randint(1, _PIECE)
-        yield offset, length, lambda offset=offset, length=length: os.pread(descriptor, length, offset)
+        yield offset, length, partial(os.pread, descriptor, length, offset)
 
 
 def _sequential(descriptor: int, size: int, chance: random.Random) -> Iterator[Read]:
     length = chance.randint(4096, 16 * _PIECE)
     for offset in range(0, size, length):
-        yield offset, length, lambda offset=offset: os.pread(descriptor, length, offset)
+        yield offset, length, partial(os.pread, descriptor, length, offset)
 
 
 def _mapped(descriptor: int, size: int, chance: random.Random) -> Iterator[Read]:
@@ -104,7 +105,11 @@ def _mapped(descriptor: int, size: int, chance: random.Random) -> Iterator[Read]
         view.madvise(mmap.MADV_RANDOM)
         for _ in range(_READS):
             offset, length = chance.randrange(size), chance.randint(1, _PIECE)
-            yield offset, length, lambda offset=offset, length=length: view[offset : offset + length]
+            yield offset, length, partial(_part, view, offset, length)
+
+
+def _part(view: mmap.mmap, offset: int, length: int) -> bytes:
+    return view[offset : offset + length]
 
 
 def main() -> None:

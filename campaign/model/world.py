@@ -1,0 +1,83 @@
+"""A Headrace with an origin that can fail, shared by all sequences of a run: each has a bucket of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headrace import settings as configuration
+from headrace.node.client import connect
+from headrace.testing.faults import POSSIBLE, Fault
+from headrace.testing.origin import Origin, failing_origin
+from support.headrace import Headrace, wait_until
+
+
+class World:
+    """Made by `world()`."""
+
+    def __init__(self, headrace: Headrace, origin: Origin) -> None:
+        self.headrace = headrace
+        self.origin = origin
+        self.done: Counter[str] = Counter()  # operations by name
+        self._settings = configuration.load(environ=headrace.environment)
+        self._buckets = 0
+        self._versions = 0
+
+    def bucket(self) -> str:
+        """A new bucket."""
+        self._buckets += 1
+        name = f"models-{self._buckets}"
+        self.origin.bucket(name)
+        return name
+
+    def version(self) -> int:
+        """A number that no version had before."""
+        self._versions += 1
+        return self._versions
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Asks the node, as commands do."""
+        client = connect(self._settings)
+        assert client is not None, f"no node runs\n{self.headrace.log()}"
+        with client:
+            return client.call(method, **params)
+
+    def kill(self, victim: str) -> None:
+        """Kills `pid`, the node, or `keeper_pid`, and waits for the successor."""
+        old = self.call("status")["node"][victim]
+        os.kill(old, signal.SIGKILL)
+        wait_until(f"a successor of {victim}", lambda: self.call("status")["node"][victim] != old)
+
+    def end(self) -> None:
+        """Ends keeper and node in good order; nothing may be mounted."""
+        self.call("stop")
+        wait_until("the end of the node", lambda: not self.headrace.processes())
+
+
+@contextmanager
+def world(directory: Path, seed: int) -> Iterator[World]:
+    """A world below `directory`; its origin gives temporary faults by `seed` when told to."""
+    with failing_origin(seed=seed) as origin:
+        # A stall costs the client's patience, many seconds each: the trial `faults` has them.
+        origin.faults.kinds = dict.fromkeys(POSSIBLE["range"], 1.0) | {Fault.STALL: 0.0}
+        origin.faults.late, origin.faults.cap = 0.05, 16 << 20
+        headrace = Headrace(directory, origin.access.environment())
+        headrace.environment |= {"HEADRACE_DEADLINE": "60", "HEADRACE_IDLE": "600"}
+        ours = {name: value for name, value in headrace.environment.items() if name.startswith(("AWS_", "HEADRACE_"))}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)  # the Python door speaks for the process it is in
+        try:
+            yield World(headrace, origin)
+        finally:
+            origin.faults.clear()
+            headrace.stop()
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
