@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -215,6 +215,9 @@ class Machine(RuleBasedStateMachine):
         if version is None:
             return
         with headrace.open(f"s3://{self.bucket}/m/{name}") as file:
+            # It lists the directory of the file: this one is the mounts' own, which may then be rolled back to what was listed.
+            if "/" not in name:
+                self.truth.listed(self._versions()["current"])
             self._judge(name, version, 0, version.size + 1, file.read)
 
     @rule(index=which)
@@ -264,8 +267,11 @@ class Machine(RuleBasedStateMachine):
     def _mount_of(self, index: int) -> Mounted:
         return self.mounts[index % len(self.mounts)]
 
+    def _versions(self) -> Any:
+        return self.world.call("snapshots", directory=str(self.mounts[0].directory))
+
     def _held(self, index: int) -> str:
-        versions = self.world.call("snapshots", directory=str(self.mounts[0].directory))["versions"]
+        versions = self._versions()["versions"]
         return str(versions[index % len(versions)]["id"])
 
     def _mount(self, name: str, *options: str) -> None:
