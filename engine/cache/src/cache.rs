@@ -3,10 +3,10 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use headrace_sync::thread::{self, JoinHandle};
+use headrace_sync::{Instant, Mutex};
 
 use crate::counters::CounterValues;
 use crate::directory::Directory;
@@ -83,7 +83,7 @@ impl Cache {
 
     fn start(&self, name: &str, work: fn(&Arc<Shared>)) -> Result<(), CacheError> {
         let shared = self.shared.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&shared));
+        let thread = thread::Builder::new().name(name.into()).spawn(move || work(&shared));
         self.threads.lock().push(thread.map_err(|cause| CacheError::Thread { cause })?);
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Cache {
         self.shared.chores.stop();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             // A callback may drop the last `Cache` on one of these threads.
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
                 log::error!("cache: a background thread panicked");
             }
         }

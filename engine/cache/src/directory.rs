@@ -13,9 +13,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
-use parking_lot::{Condvar, Mutex};
+use headrace_sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use headrace_sync::{Condvar, Mutex};
 
 use crate::counters::Counters;
 use crate::ledger::{Entry, Ledger};

@@ -12,6 +12,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
+use headrace_sync::RwLockWriteGuard;
+
 use crate::counters::Counters;
 use crate::directory::Directory;
 use crate::file::{Disk, Writing};
@@ -207,7 +209,7 @@ impl CacheFile {
             let disk = self.disk.write();
             self.presence.clear(block);
             // Whoever read under the read lock is done; from here on nobody takes the block for present.
-            parking_lot::RwLockWriteGuard::downgrade(disk)
+            RwLockWriteGuard::downgrade(disk)
         };
         let Some(disk) = disk.as_ref() else {
             return Ok(0);

@@ -10,10 +10,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::time::{Duration, UNIX_EPOCH};
 
-use parking_lot::{Mutex, RwLock};
+use headrace_sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use headrace_sync::{Mutex, RwLock};
 
 use crate::directory::Directory;
 use crate::format::{self, Head, Record};

@@ -19,6 +19,9 @@
 //! Locks, outermost first: a directory's `evicting` → the map of open files (held briefly, never over slow
 //! work) → a file's `writing` → a file's `disk` → a directory's ledger. Callbacks run with none of them held.
 
+// `presence` takes its atomics from here, so that another checker can put its own in their place.
+use headrace_sync as sync;
+
 mod admission;
 mod cache;
 mod counters;
@@ -56,8 +59,8 @@ pub use write::{Kept, Unkept};
 
 /// Unit of presence, in bytes.
 pub const CHUNK: u64 = 16 * 1024;
-/// Unit of digest and of eviction by punching, in bytes.
-pub const BLOCK: u64 = 1024 * 1024;
+/// Unit of digest and of eviction by punching, in bytes. Small where schedules are tried, which need many files and no volume.
+pub const BLOCK: u64 = if cfg!(feature = "shuttle") { 4 * CHUNK } else { 1024 * 1024 };
 /// The largest object that is cached, in bytes: its map in memory takes 16 bytes for each block.
 pub const MAX_OBJECT: u64 = 1 << 46;
 /// The smallest limit a cache directory may have, in bytes: below it one fetch window would evict itself.

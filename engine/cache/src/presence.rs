@@ -5,8 +5,8 @@
 //! punching clears bits under the write side of that lock.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use crate::{BLOCK, CHUNK};
 
 const CHUNKS_PER_BLOCK: u64 = BLOCK / CHUNK;

@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use headrace_sync::thread;
+
 use crate::ObjectId;
 use crate::counters::Counters;
 use crate::directory::Directory;
@@ -129,9 +131,9 @@ fn empty_trash(trash: &Path) -> io::Result<()> {
 
 /// Scans all directories, each by a thread of its own: they are different disks.
 pub fn scan_all(shared: &Arc<Shared>) {
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for directory in &shared.directories[1..] {
-            let thread = std::thread::Builder::new().name("cache-scan".into());
+            let thread = thread::Builder::new().name("cache-scan".into());
             if thread.spawn_scoped(scope, || shared.scan(directory)).is_err() {
                 shared.scan(directory); // no thread to be had: one after the other
             }

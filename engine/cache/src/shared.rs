@@ -1,11 +1,11 @@
 //! What all parts of one open cache share: the directories, the map of open files, the callbacks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use parking_lot::{Mutex, RwLock};
+use headrace_sync::atomic::{AtomicU32, Ordering::Relaxed};
+use headrace_sync::{Mutex, RwLock, SystemTime};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::counters::Counters;

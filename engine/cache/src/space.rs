@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use headrace_sync::Instant;
 
 /// How many bytes may be written before the disk is asked again.
 const ASK_EVERY_BYTES: u64 = 64 * crate::BLOCK;

@@ -9,9 +9,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex};
+use headrace_sync::{Condvar, Instant, Mutex};
 
 use crate::counters::Counters;
 use crate::directory::Directory;

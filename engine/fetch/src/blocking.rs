@@ -1,9 +1,9 @@
 //! Reading for callers that wait: the SDK.
 
 use crate::{Object, Piece, ReadError, ReadReply};
+use headrace_sync::mpsc::{SyncSender, sync_channel};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Bytes asked for at once; larger reads go in pieces, so that memory stays within the budget.
 const STEP: usize = 4 * 1024 * 1024;

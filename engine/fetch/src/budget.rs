@@ -5,9 +5,9 @@
 //! waits for, so that prefetch can't starve them.
 
 use crate::segment::SEGMENT;
-use parking_lot::{Condvar, Mutex};
+use headrace_sync::{Condvar, Instant, Mutex};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SEGMENT_BYTES: usize = SEGMENT as usize;
 

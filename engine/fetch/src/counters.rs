@@ -1,6 +1,6 @@
 //! What happened, in numbers and in words.
 
-use parking_lot::Mutex;
+use headrace_sync::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};

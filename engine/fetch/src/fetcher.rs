@@ -8,12 +8,12 @@ use crate::queue::Queue;
 use crate::source::Source;
 use crate::writer::Writer;
 use headrace_cache::{Cache, ObjectId, ObjectIdentity};
-use parking_lot::{Condvar, Mutex};
+use headrace_sync::atomic::{AtomicBool, Ordering::Relaxed};
+use headrace_sync::thread::{self, JoinHandle};
+use headrace_sync::{Condvar, Instant, Mutex};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Settings of the fetcher.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ impl Fetcher {
     }
 
     fn spawn(&self, name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(body)?;
+        let thread = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(body)?;
         self.threads.lock().push(thread);
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Fetcher {
         }
         self.shared.writer.close();
         for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
                 log::error!("an engine thread had panicked");
             }
         }

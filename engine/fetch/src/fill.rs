@@ -3,12 +3,12 @@
 use crate::fetcher::Shared;
 use crate::object::Object;
 use headrace_cache::BLOCK;
-use parking_lot::Mutex;
-use std::collections::VecDeque;
-use std::sync::atomic::{
+use headrace_sync::Mutex;
+use headrace_sync::atomic::{
     AtomicBool,
     Ordering::{AcqRel, Relaxed},
 };
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 /// Objects remembered; beyond it the next read fetches what is missing.

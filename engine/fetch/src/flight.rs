@@ -3,9 +3,10 @@
 use crate::object::Object;
 use crate::segment::{SEGMENT, Segment};
 use headrace_origin::{BodySink, Stop};
+use headrace_sync::Mutex;
+use headrace_sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Called when a flight has ended, well or not.
@@ -15,12 +16,12 @@ pub(crate) struct Flight {
     pub(crate) object: Arc<Object>,
     pub(crate) range: Range<u64>,
     urgent: AtomicBool,
-    landed: parking_lot::Mutex<Option<Landed>>,
+    landed: Mutex<Option<Landed>>,
 }
 
 impl Flight {
     pub(crate) fn new(object: &Arc<Object>, range: Range<u64>, urgent: bool, landed: Option<Landed>) -> Arc<Self> {
-        Arc::new(Self { object: Arc::clone(object), range, urgent: AtomicBool::new(urgent), landed: parking_lot::Mutex::new(landed) })
+        Arc::new(Self { object: Arc::clone(object), range, urgent: AtomicBool::new(urgent), landed: Mutex::new(landed) })
     }
 
     /// True when a reader waits for it.

@@ -9,12 +9,12 @@ use crate::stream::Streams;
 use crate::{Piece, ReadError, ReadReply};
 use headrace_cache::{CHUNK, CacheFile, DoorHandle, ObjectIdentity};
 use headrace_origin::{OriginError, Pinned};
-use parking_lot::Mutex;
+use headrace_sync::{Instant, Mutex};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A range that has just failed fails at once for this long, so that a loader's retries don't pile up.
 const FAILURE_MEMORY: Duration = Duration::from_secs(3);

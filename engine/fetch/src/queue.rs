@@ -1,7 +1,7 @@
 //! Flights waiting for a worker: those that a reader waits for first, then prefetch, each in order.
 
 use crate::flight::Flight;
-use parking_lot::{Condvar, Mutex};
+use headrace_sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

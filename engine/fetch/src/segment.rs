@@ -2,11 +2,11 @@
 
 use crate::budget::Buffer;
 use headrace_cache::BLOCK;
-use std::cell::UnsafeCell;
-use std::sync::atomic::{
+use headrace_sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+use std::cell::UnsafeCell;
 
 /// The most a segment holds; none reaches over a multiple of it. Two blocks, because the cache file's pages come into being
 /// by writing a segment: the kernel gives a write of 2 MiB one huge page, and a program that maps the file later touches it

@@ -2,12 +2,12 @@
 
 use crate::{Fetcher, Object};
 use headrace_cache::BLOCK;
-use parking_lot::{Condvar, Mutex};
+use headrace_sync::{Condvar, Instant, Mutex};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes of one request.
 const PIECE: u64 = 8 * BLOCK;

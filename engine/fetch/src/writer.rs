@@ -8,11 +8,11 @@ use crate::counters::FetchCounters;
 use crate::object::Object;
 use crate::segment::Segment;
 use headrace_cache::Kept;
-use parking_lot::{Condvar, Mutex};
+use headrace_sync::{Condvar, Instant, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 struct Entry {
     object: Arc<Object>,
