@@ -29,6 +29,8 @@ macro_rules! counters {
 counters! {
     /// Bytes written into cache files.
     written_bytes,
+    /// Of these, bytes written past the page cache, because they came faster than pages could be made for them.
+    direct_bytes,
     /// Files that had bytes from before this process.
     adopted_files,
     /// Files that became complete.

@@ -18,6 +18,7 @@ use headrace_sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use headrace_sync::{Condvar, Mutex};
 
 use crate::counters::Counters;
+use crate::direct::Ways;
 use crate::ledger::{Entry, Ledger};
 use crate::marker::DirectoryId;
 use crate::space::{self, FreeSpace};
@@ -40,6 +41,8 @@ pub struct Directory {
     pub evicting: Mutex<()>,
     /// Cleared when the file system turns out not to punch holes.
     pub can_punch: AtomicBool,
+    /// How fast the disk takes bytes.
+    pub ways: Ways,
     failed: Mutex<Option<String>>,
     is_failed: AtomicBool,
     trash_number: AtomicU64,
@@ -73,6 +76,7 @@ impl Directory {
             free_space: Mutex::new(FreeSpace::default()),
             evicting: Mutex::new(()),
             can_punch: AtomicBool::new(true),
+            ways: Ways::default(),
             failed: Mutex::new(None),
             is_failed: AtomicBool::new(false),
             trash_number: AtomicU64::new(0),

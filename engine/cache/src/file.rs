@@ -62,6 +62,8 @@ pub(crate) struct Writing {
     pub directory: Option<Arc<Directory>>,
     /// Open while there is something to write; a synced file needs none.
     pub meta: Option<File>,
+    /// The data file once more, for writes past the page cache; open as long as `meta`.
+    pub direct: Option<File>,
     pub head: Head,
     /// Completion has been told.
     pub announced: bool,
@@ -74,6 +76,7 @@ impl Writing {
     pub fn reset(&mut self) {
         self.directory = None;
         self.meta = None;
+        self.direct = None;
         self.head = Head { complete: false, synced: false, pinned: false, was_complete: false, ..self.head };
         self.announced = false;
         self.drops += 1;
@@ -88,7 +91,7 @@ impl CacheFile {
             presence: Bitmap::new(identity.size),
             identity,
             id,
-            writing: Mutex::new(Writing { directory: None, meta: None, head, announced: false, drops: 0 }),
+            writing: Mutex::new(Writing { directory: None, meta: None, direct: None, head, announced: false, drops: 0 }),
             disk: RwLock::new(None),
             loaded: AtomicBool::new(false),
             evicted: AtomicBool::new(false),

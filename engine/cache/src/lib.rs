@@ -25,6 +25,7 @@ use headrace_sync as sync;
 mod admission;
 mod cache;
 mod counters;
+mod direct;
 mod directory;
 mod door;
 mod error;
@@ -49,6 +50,7 @@ mod write;
 
 pub use cache::{Cache, CacheConfig, CacheDirectory};
 pub use counters::CounterValues;
+pub use direct::Haste;
 pub use door::DoorHandle;
 pub use error::CacheError;
 pub use file::{CacheFile, Hold};

@@ -212,6 +212,7 @@ impl CacheFile {
         let used = UNIX_EPOCH + Duration::from_nanos(self.last_used());
         self.meta(&mut writing)?.set_modified(used)?;
         writing.meta = None;
+        writing.direct = None;
         Ok(true)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
 use crate::counters::Counters;
+use crate::direct::Haste;
 use crate::directory::Directory;
 use crate::file::{Disk, Writing};
 use crate::format::{self, Record};
@@ -46,6 +47,11 @@ impl CacheFile {
     /// Keeps whole chunks: `offset` a multiple of [`CHUNK`], and `data` a multiple of it or reaching the end of
     /// the object. Chunks already present are not written again.
     pub fn write(&self, offset: u64, data: &[u8]) -> Kept {
+        self.write_with(offset, data, Haste::None)
+    }
+
+    /// As [`CacheFile::write`], by a writer that may have fallen behind.
+    pub fn write_with(&self, offset: u64, data: &[u8], haste: Haste) -> Kept {
         let end = offset.saturating_add(data.len() as u64);
         let aligned = offset.is_multiple_of(CHUNK) && (end.is_multiple_of(CHUNK) || end == self.size());
         if data.is_empty() || !aligned || end > self.size() {
@@ -55,9 +61,9 @@ impl CacheFile {
             return Kept::Yes;
         }
         let digests = self.digests_of_whole_blocks(offset, data);
-        let mut kept = self.keep(offset, data, &digests);
+        let mut kept = self.keep(offset, data, &digests, haste);
         if kept == Err(Unkept::DiskFull) && self.make_room_after_all(data.len() as u64) {
-            kept = self.keep(offset, data, &digests);
+            kept = self.keep(offset, data, &digests, haste);
         }
         match kept {
             Ok(false) => Kept::Yes,
@@ -109,7 +115,7 @@ impl CacheFile {
     }
 
     /// True when this write made the file complete.
-    fn keep(&self, offset: u64, data: &[u8], digests: &[(usize, u128)]) -> Result<bool, Unkept> {
+    fn keep(&self, offset: u64, data: &[u8], digests: &[(usize, u128)], haste: Haste) -> Result<bool, Unkept> {
         if self.is_evicted() {
             return Err(Unkept::Evicted);
         }
@@ -122,7 +128,7 @@ impl CacheFile {
         let range = offset..offset + data.len() as u64;
         let result = self
             .ensure_on_disk(&mut writing, &directory)
-            .and_then(|()| self.write_missing(&mut writing, range.clone(), data, digests))
+            .and_then(|()| self.write_missing(&mut writing, range.clone(), data, digests, haste))
             .and_then(|()| self.settle(&mut writing));
         let completed = result.map_err(|error| self.failed_write(&mut writing, &directory, range, &error))?;
         directory.free_space.lock().wrote(data.len() as u64);
@@ -131,12 +137,21 @@ impl CacheFile {
         Ok(completed)
     }
 
-    fn write_missing(&self, writing: &mut Writing, range: Range<u64>, data: &[u8], digests: &[(usize, u128)]) -> io::Result<()> {
+    fn write_missing(
+        &self,
+        writing: &mut Writing,
+        range: Range<u64>,
+        data: &[u8],
+        digests: &[(usize, u128)],
+        haste: Haste,
+    ) -> io::Result<()> {
         let disk = self.disk.read();
         let disk = disk.as_ref().ok_or(io::ErrorKind::NotFound)?;
         for absent in self.presence.missing(range.clone()) {
             let bytes = &data[(absent.start - range.start) as usize..(absent.end - range.start) as usize];
-            disk.data.write_all_at(bytes, absent.start)?;
+            if disk.directory.ways.write(&disk.data, &mut writing.direct, bytes, absent.start, haste)? {
+                Counters::add(&self.shared.counters.direct_bytes, bytes.len() as u64);
+            }
             Counters::add(&self.shared.counters.written_bytes, bytes.len() as u64);
         }
         let tick = self.shared.next_tick();

@@ -4,6 +4,7 @@
 //! than copying the bytes. A flight that finds no buffer waits. The last quarter is for flights that a reader
 //! waits for, so that prefetch can't starve them.
 
+use crate::memory::Memory;
 use crate::segment::SEGMENT;
 use headrace_sync::{Condvar, Instant, Mutex};
 use std::sync::{Arc, Weak};
@@ -13,28 +14,28 @@ const SEGMENT_BYTES: usize = SEGMENT as usize;
 
 /// A buffer of the pool; its bytes go back to the budget when dropped.
 pub(crate) struct Buffer {
-    bytes: Option<Box<[u8]>>,
+    memory: Option<Memory>,
     pool: Arc<Pool>,
 }
 
 impl Buffer {
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.as_ref().map_or(0, |b| b.len())
+        self.memory.as_ref().map_or(0, Memory::len)
     }
 
     pub(crate) fn as_ptr(&self) -> *const u8 {
-        self.bytes.as_ref().map_or(std::ptr::NonNull::dangling().as_ptr(), |b| b.as_ptr())
+        self.memory.as_ref().map_or(std::ptr::NonNull::dangling().as_ptr(), Memory::as_ptr)
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.bytes.as_mut().map_or(std::ptr::NonNull::dangling().as_ptr(), |b| b.as_mut_ptr())
+        self.memory.as_mut().map_or(std::ptr::NonNull::dangling().as_ptr(), Memory::as_mut_ptr)
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(bytes) = self.bytes.take() {
-            self.pool.give_back(bytes);
+        if let Some(memory) = self.memory.take() {
+            self.pool.give_back(memory);
         }
     }
 }
@@ -63,7 +64,7 @@ pub struct PoolStatus {
 struct State {
     used: usize,
     peak: usize,
-    free: Vec<Box<[u8]>>,
+    free: Vec<Memory>,
 }
 
 pub(crate) struct Pool {
@@ -146,8 +147,8 @@ impl Pool {
             state.free.pop();
         }
         drop(state);
-        let bytes = ready.unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Some(Buffer { bytes: Some(bytes), pool: Arc::clone(self) })
+        let memory = ready.unwrap_or_else(|| Memory::new(size));
+        Some(Buffer { memory: Some(memory), pool: Arc::clone(self) })
     }
 
     fn fits(&self, state: &State, bytes: usize, urgent: bool) -> bool {
@@ -164,12 +165,12 @@ impl Pool {
         false
     }
 
-    fn give_back(&self, bytes: Box<[u8]>) {
+    fn give_back(&self, memory: Memory) {
         let mut state = self.state.lock();
-        state.used -= bytes.len();
+        state.used -= memory.len();
         // Together, used and free buffers stay within the budget.
-        if bytes.len() == SEGMENT_BYTES && state.used + (state.free.len() + 1) * SEGMENT_BYTES <= self.limit {
-            state.free.push(bytes);
+        if memory.len() == SEGMENT_BYTES && state.used + (state.free.len() + 1) * SEGMENT_BYTES <= self.limit {
+            state.free.push(memory);
         }
         drop(state);
         self.freed.notify_all();

@@ -20,6 +20,7 @@ mod fetcher;
 mod fill;
 mod flight;
 mod layout;
+mod memory;
 mod object;
 mod queue;
 mod reply;

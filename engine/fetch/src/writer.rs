@@ -7,7 +7,7 @@ use crate::budget::Relief;
 use crate::counters::FetchCounters;
 use crate::object::Object;
 use crate::segment::Segment;
-use headrace_cache::Kept;
+use headrace_cache::{Haste, Kept};
 use headrace_sync::{Condvar, Instant, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ struct State {
     closed: bool,
     /// When the pool was last dry because of the disk.
     lagged: Option<Instant>,
+    /// When more than a few segments last waited.
+    behind: Option<Instant>,
 }
 
 impl State {
@@ -46,6 +48,8 @@ pub(crate) struct Writer {
 const CAUGHT_UP: usize = 4;
 /// How long a disk that lagged is taken for slow after that: readers must not pay for finding it out again and again.
 const REMEMBERED: Duration = Duration::from_secs(5);
+/// How long a writer that fell behind stays in a hurry: what relieved it is the hurry.
+const HURRIED: Duration = Duration::from_secs(1);
 /// How many segments to look at for one that readers have taken.
 const SCAN: usize = 64;
 
@@ -55,14 +59,19 @@ impl Writer {
     }
 
     pub(crate) fn push(&self, object: Arc<Object>, segment: Arc<Segment>) {
-        self.state.lock().queue.push_back(Entry { object, segment });
+        let mut state = self.state.lock();
+        state.queue.push_back(Entry { object, segment });
+        if state.queue.len() > CAUGHT_UP {
+            state.behind = Some(Instant::now());
+        }
+        drop(state);
         self.changed.notify_one();
     }
 
     /// Writes until closed and empty.
     pub(crate) fn run(&self) {
-        while let Some(entry) = self.next() {
-            self.write(entry);
+        while let Some((entry, haste)) = self.next() {
+            self.write(entry, haste);
             let mut state = self.state.lock();
             state.writing -= 1;
             if !state.lagging() {
@@ -73,12 +82,13 @@ impl Writer {
         }
     }
 
-    fn next(&self) -> Option<Entry> {
+    fn next(&self) -> Option<(Entry, Haste)> {
         let mut state = self.state.lock();
         loop {
             if let Some(entry) = state.queue.pop_front() {
                 state.writing += 1;
-                return Some(entry);
+                let behind = state.behind.is_some_and(|at| at.elapsed() < HURRIED);
+                return Some((entry, if behind { Haste::Behind } else { Haste::None }));
             }
             if state.closed {
                 return None;
@@ -87,11 +97,11 @@ impl Writer {
         }
     }
 
-    fn write(&self, Entry { object, segment }: Entry) {
+    fn write(&self, Entry { object, segment }: Entry, haste: Haste) {
         let length = object.keepable(&segment);
         let kept = match (object.cache_file(), length) {
             (_, 0) => false,
-            (Some(file), _) => matches!(file.write(segment.base(), &segment.bytes()[..length]), Kept::Yes),
+            (Some(file), _) => matches!(file.write_with(segment.base(), &segment.bytes()[..length], haste), Kept::Yes),
             (None, _) => false,
         };
         let refused_before = segment.set_refused(!kept);

@@ -1,0 +1,118 @@
+//! Writing past the page cache (`O_DIRECT`), for streams that come faster than pages can be made for them.
+//!
+//! A write through the page cache leaves pages that serve the next read: the better way as long as the processors have
+//! time for it. Making a page and copying into it costs several times what receiving the bytes did, more on virtual
+//! machines that must first ask their host for memory. A writer that falls behind takes the short way instead: the disk
+//! fetches the bytes from the buffer they came in, and the pages are made afterwards, when nobody is in a hurry, by reading
+//! the file back (`Chore::Pages`; the disk then does the copying).
+//!
+//! On a disk that is slower than memory the short way is the longer one. So both are timed, and a writer in a hurry takes
+//! the one that lately needed less time for a byte; the other is tried again from time to time.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use headrace_sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use headrace_sync::{Instant, Mutex};
+
+/// Whether the writer keeps up with what arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// It does: the page cache gets the bytes too.
+    None,
+    /// It does not: the disk gets them the quickest way there is.
+    Behind,
+}
+
+/// Every file system takes direct writes of this alignment.
+const ALIGNMENT: u64 = 4096;
+/// Shorter ones are dominated by what a write costs anyway.
+const LEAST: u64 = 256 * 1024;
+/// Among this many hasty writes one goes the way that seemed longer, to see whether it still is.
+const TRY_AGAIN: u32 = 64;
+
+/// How long a directory's disk lately took for a byte, by both ways.
+#[derive(Default)]
+pub struct Ways {
+    /// Nanoseconds for a MiB, smoothed; 0 while unknown.
+    direct: AtomicU64,
+    pages: AtomicU64,
+    turn: AtomicU32,
+    refused: AtomicBool,
+    /// When somebody was last in a hurry.
+    hurried: Mutex<Option<Instant>>,
+}
+
+impl Ways {
+    /// Writes `bytes` at `offset`; true when they went past the page cache.
+    pub fn write(&self, data: &File, direct: &mut Option<File>, bytes: &[u8], offset: u64, haste: Haste) -> io::Result<bool> {
+        if haste == Haste::Behind {
+            *self.hurried.lock() = Some(Instant::now());
+        }
+        if haste == Haste::None || !fit(bytes, offset) || !self.prefers_direct() {
+            return self.timed(&self.pages, bytes, || data.write_all_at(bytes, offset)).map(|()| false);
+        }
+        if direct.is_none() {
+            *direct = self.open(data);
+        }
+        let Some(file) = direct else {
+            return data.write_all_at(bytes, offset).map(|()| false);
+        };
+        match self.timed(&self.direct, bytes, || file.write_all_at(bytes, offset)) {
+            Ok(()) => Ok(true),
+            // What the file system will not take this way, it takes the other way.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.refused.store(true, Relaxed);
+                data.write_all_at(bytes, offset).map(|()| false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True when a writer of this directory was in a hurry within the last `age`.
+    pub fn hurried(&self, age: Duration) -> bool {
+        self.hurried.lock().is_some_and(|at| at.elapsed() < age)
+    }
+
+    fn prefers_direct(&self) -> bool {
+        if self.refused.load(Relaxed) {
+            return false;
+        }
+        let (direct, pages) = (self.direct.load(Relaxed), self.pages.load(Relaxed));
+        let shorter = direct == 0 || pages == 0 || direct <= pages;
+        let other = self.turn.fetch_add(1, Relaxed) % TRY_AGAIN == TRY_AGAIN - 1;
+        shorter != other
+    }
+
+    fn timed<T>(&self, way: &AtomicU64, bytes: &[u8], write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let began = Instant::now();
+        let result = write()?;
+        if bytes.len() as u64 >= LEAST {
+            let now = began.elapsed().as_nanos() as u64 * (1 << 20) / bytes.len() as u64;
+            let before = way.load(Relaxed);
+            way.store(if before == 0 { now } else { before - before / 4 + now / 4 }.max(1), Relaxed);
+        }
+        Ok(result)
+    }
+
+    fn open(&self, data: &File) -> Option<File> {
+        let path = format!("/proc/self/fd/{}", data.as_raw_fd());
+        match OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                log::info!("the cache's file system takes no direct writes ({error}); they go through the page cache");
+                self.refused.store(true, Relaxed);
+                None
+            }
+        }
+    }
+}
+
+fn fit(bytes: &[u8], offset: u64) -> bool {
+    let aligned = |number: u64| number.is_multiple_of(ALIGNMENT);
+    bytes.len() as u64 >= LEAST && aligned(offset) && aligned(bytes.len() as u64) && aligned(bytes.as_ptr() as u64)
+}
