@@ -6,8 +6,9 @@
 //! fetches the bytes from the buffer they came in, and the pages are made afterwards, when nobody is in a hurry, by reading
 //! the file back (`Chore::Pages`; the disk then does the copying).
 //!
-//! On a disk that is slower than memory the short way is the longer one. So both are timed, and a writer in a hurry takes
-//! the one that lately needed less time for a byte; the other is tried again from time to time.
+//! On a disk that is much slower than memory the short way is the longer one. So both are timed, and a writer in a hurry
+//! takes pages after all where the disk lately needed [`WORTH`] times as long for a byte; the other way is tried again
+//! from time to time.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -32,6 +33,8 @@ pub enum Haste {
 const ALIGNMENT: u64 = 4096;
 /// Shorter ones are dominated by what a write costs anyway.
 const LEAST: u64 = 256 * 1024;
+/// Waiting for the disk costs no processor, making pages costs nothing else: so the former may take longer by this much.
+const WORTH: u64 = 4;
 /// Among this many hasty writes one goes the way that seemed longer, to see whether it still is.
 const TRY_AGAIN: u32 = 64;
 
@@ -83,7 +86,7 @@ impl Ways {
             return false;
         }
         let (direct, pages) = (self.direct.load(Relaxed), self.pages.load(Relaxed));
-        let shorter = direct == 0 || pages == 0 || direct <= pages;
+        let shorter = direct == 0 || pages == 0 || direct <= WORTH * pages;
         let other = self.turn.fetch_add(1, Relaxed) % TRY_AGAIN == TRY_AGAIN - 1;
         shorter != other
     }

@@ -42,6 +42,8 @@ impl Drop for Buffer {
 
 /// Finds a buffer to give up when the pool is dry. The writer implements it: it knows what waits for the disk.
 pub(crate) trait Relief: Send + Sync {
+    /// Drops one segment that the cache file has; nothing is lost. True if one was dropped.
+    fn drop_copy(&self) -> bool;
     /// Drops one segment that waits for the disk; `any` allows one that no reader has taken yet. True if one was dropped.
     fn drop_one(&self, any: bool) -> bool;
     /// True while the disk is known not to keep up.
@@ -158,6 +160,9 @@ impl Pool {
 
     fn relieve(&self, demand: bool, waited: Duration) -> bool {
         let Some(relief) = self.relief.lock().as_ref().and_then(Weak::upgrade) else { return false };
+        if relief.drop_copy() {
+            return true;
+        }
         if relief.lagging() || (demand && waited > LAG) {
             relief.note_lag();
             return relief.drop_one(demand && waited > PATIENCE);

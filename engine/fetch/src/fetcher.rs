@@ -245,6 +245,7 @@ fn tick(fetcher: &Weak<Fetcher>, bell: &(Mutex<bool>, Condvar)) {
             Some(fetcher) => {
                 fetcher.expire();
                 fetcher.shared.writer.offer_again(1);
+                fetcher.shared.writer.expire_held();
                 fetcher.shared.fill.step(&fetcher.shared);
             }
             None => return,

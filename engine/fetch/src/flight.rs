@@ -16,12 +16,15 @@ pub(crate) struct Flight {
     pub(crate) object: Arc<Object>,
     pub(crate) range: Range<u64>,
     urgent: AtomicBool,
+    /// A reader asked for it, or a stream is about to.
+    for_reader: bool,
     landed: Mutex<Option<Landed>>,
 }
 
 impl Flight {
     pub(crate) fn new(object: &Arc<Object>, range: Range<u64>, urgent: bool, landed: Option<Landed>) -> Arc<Self> {
-        Arc::new(Self { object: Arc::clone(object), range, urgent: AtomicBool::new(urgent), landed: Mutex::new(landed) })
+        let (object, for_reader) = (Arc::clone(object), landed.is_none());
+        Arc::new(Self { object, range, urgent: AtomicBool::new(urgent), for_reader, landed: Mutex::new(landed) })
     }
 
     /// True when a reader waits for it.
@@ -88,7 +91,7 @@ impl FlightSink<'_> {
         let shared = flight.object.shared();
         let stop = || shared.stopping.load(Relaxed);
         let buffer = shared.pool.acquire(length, &|| flight.urgent(), &stop).ok_or(Stop)?;
-        let segment = Arc::new(Segment::new(self.position, length, buffer));
+        let segment = Arc::new(Segment::new(self.position, length, buffer, flight.for_reader));
         flight.object.segment_begun(&segment);
         Ok(segment)
     }

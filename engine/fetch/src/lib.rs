@@ -19,6 +19,7 @@ mod error;
 mod fetcher;
 mod fill;
 mod flight;
+mod held;
 mod layout;
 mod memory;
 mod object;

@@ -219,7 +219,7 @@ impl Object {
     /// True while bytes are on their way or wait for the disk.
     pub(crate) fn busy(&self) -> bool {
         let state = self.state.lock();
-        !state.flights.is_empty() || state.memory.values().any(|s| !s.is_refused())
+        !state.flights.is_empty() || state.memory.values().any(|s| !s.is_refused() && !s.is_kept())
     }
 
     fn look_ahead(&self, state: &mut State, range: &Range<u64>) -> Range<u64> {
@@ -556,7 +556,8 @@ fn uncovered(state: &State, file: Option<&CacheFile>, range: &Range<u64>, size: 
     for flight in &state.flights {
         missing = subtract(missing, &flight.range);
     }
-    for segment in state.memory.values() {
+    // What the cache file was given is for the file to tell: it may have dropped it again.
+    for segment in state.memory.values().filter(|s| !s.is_kept()) {
         let end = segment.base() + segment.filled() as u64;
         // A partly filled chunk is not covered: it can't be kept, and its rest must be fetched.
         let end = if end == size { end } else { end / CHUNK * CHUNK };
@@ -575,7 +576,7 @@ fn assemble(state: &State, file: Option<&CacheFile>, range: &Range<u64>) -> Opti
     let mut pieces = Vec::new();
     let mut at = range.start;
     while at < range.end {
-        if let Some((segment, end)) = in_memory(state, at) {
+        if let Some((segment, end)) = in_memory(state, file, at) {
             let stop = end.min(range.end);
             let offset = usize::try_from(at - segment.base()).ok()?;
             let len = usize::try_from(stop - at).ok()?;
@@ -597,13 +598,18 @@ fn file_piece(range: &Range<u64>) -> Piece {
     Piece::File { offset: range.start, len: usize::try_from(range.end - range.start).unwrap_or(usize::MAX) }
 }
 
-fn in_memory(state: &State, at: u64) -> Option<(&Arc<Segment>, u64)> {
+fn in_memory<'a>(state: &'a State, file: Option<&CacheFile>, at: u64) -> Option<(&'a Arc<Segment>, u64)> {
     // Segments never reach over a multiple of their size, so only those from the last one on can hold `at`.
     let floor = at / SEGMENT * SEGMENT;
     state.memory.range(floor..=at).rev().find_map(|(base, segment)| {
         let end = base + segment.filled() as u64;
-        (end > at).then_some((segment, end))
+        (end > at && counts(segment, file, end)).then_some((segment, end))
     })
+}
+
+/// A copy of what the cache file was given is good as long as the file has it: an eviction is meant to be seen.
+fn counts(segment: &Segment, file: Option<&CacheFile>, end: u64) -> bool {
+    !segment.is_kept() || file.is_some_and(|f| f.is_present(segment.base()..end))
 }
 
 fn take_waiters(state: &mut State, wanted: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {

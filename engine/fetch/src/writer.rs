@@ -5,6 +5,7 @@
 
 use crate::budget::Relief;
 use crate::counters::FetchCounters;
+use crate::held::Held;
 use crate::object::Object;
 use crate::segment::Segment;
 use headrace_cache::{Haste, Kept};
@@ -42,6 +43,7 @@ pub(crate) struct Writer {
     state: Mutex<State>,
     changed: Condvar,
     counters: Arc<FetchCounters>,
+    held: Held,
 }
 
 /// The disk has caught up when no more than this waits for it.
@@ -55,7 +57,7 @@ const SCAN: usize = 64;
 
 impl Writer {
     pub(crate) fn new(counters: Arc<FetchCounters>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters })
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters, held: Held::default() })
     }
 
     pub(crate) fn push(&self, object: Arc<Object>, segment: Arc<Segment>) {
@@ -109,7 +111,11 @@ impl Writer {
             self.counters.unkept_bytes.fetch_add(segment.filled() as u64, Relaxed);
         }
         // A partly filled last chunk is not kept, but a reader may still want its bytes: `uncovered` fetches them again.
-        if kept || length == 0 || segment.consumed() {
+        let whole = length == segment.filled();
+        if kept && whole && segment.worth_holding() {
+            segment.set_kept();
+            self.held.keep(object, segment);
+        } else if kept || length == 0 || segment.consumed() {
             object.release_segment(&segment, kept);
         } else {
             self.state.lock().limbo.push_back(Entry { object, segment });
@@ -147,9 +153,15 @@ impl Writer {
         state.queue.is_empty() && state.writing == 0 && !state.lagging()
     }
 
+    /// Gives up copies that no reader came for.
+    pub(crate) fn expire_held(&self) {
+        self.held.expire();
+    }
+
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();
+        self.held.clear();
     }
 
     fn give_up(&self, any: bool) -> Option<Entry> {
@@ -166,6 +178,10 @@ impl Writer {
 }
 
 impl Relief for Writer {
+    fn drop_copy(&self) -> bool {
+        self.held.drop_one()
+    }
+
     fn drop_one(&self, any: bool) -> bool {
         let Some(Entry { object, segment }) = self.give_up(any) else { return false };
         let bytes = segment.filled() as u64;
