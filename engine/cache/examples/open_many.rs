@@ -18,6 +18,7 @@ fn open(path: &Path) -> Arc<Cache> {
         reserve_bytes: 0,
         max_age: None,
         verify_reads: false,
+        page_bytes: 1 << 30,
         boot_id: "measured".into(),
         locks: Vec::new(),
     };

@@ -13,7 +13,7 @@ use crate::directory::Directory;
 use crate::evict::Outcome;
 use crate::shared::Shared;
 use crate::{
-    CacheError, CacheFile, CachedEntry, MAX_OBJECT, ObjectId, ObjectIdentity, Presence, Usage, VerifyReport, format, scan, steward,
+    CacheError, CacheFile, CachedEntry, MAX_OBJECT, ObjectId, ObjectIdentity, Presence, Usage, VerifyReport, pages, scan, steward,
 };
 
 /// One directory of a cache.
@@ -36,6 +36,8 @@ pub struct CacheConfig {
     pub max_age: Option<Duration>,
     /// Compare blocks with their digests each time this process reads them, not only where they are in doubt.
     pub verify_reads: bool,
+    /// The largest file that is read back into memory after it was written past the page cache, in bytes.
+    pub page_bytes: u64,
     /// This boot's id (`/proc/sys/kernel/random/boot_id`): decides what is trusted.
     pub boot_id: String,
     /// Locks handed on by a keeper ([`Cache::lock_fds`] of a predecessor); empty to take them.
@@ -55,7 +57,8 @@ impl Cache {
     /// # Errors
     /// Any error of [`CacheError`] about directories; a directory owned by another node is one in any case.
     pub fn open(config: CacheConfig) -> Result<Arc<Cache>, CacheError> {
-        let mut locks = config.locks;
+        let mut config = config;
+        let mut locks = std::mem::take(&mut config.locks);
         let mut directories = Vec::new();
         let mut first_error = None;
         for directory in &config.directories {
@@ -73,11 +76,11 @@ impl Cache {
         if directories.is_empty() {
             return Err(first_error.unwrap_or(CacheError::NoDirectory));
         }
-        let boot = format::boot_tag(&config.boot_id);
-        let shared = Arc::new(Shared::new(directories, boot, config.reserve_bytes, config.max_age, config.verify_reads));
+        let shared = Arc::new(Shared::new(directories, &config));
         let cache = Arc::new(Cache { shared, threads: Mutex::default() });
         cache.start("cache-scan", scan::scan_all)?;
         cache.start("cache-steward", steward::serve)?;
+        cache.start("cache-pages", pages::serve)?;
         Ok(cache)
     }
 
@@ -212,6 +215,7 @@ impl Cache {
     /// Stops the background threads and keeps the last uses. Files stay readable.
     pub fn shutdown(&self) {
         self.shared.chores.stop();
+        self.shared.pages.stop();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             // A callback may drop the last `Cache` on one of these threads.
             if thread.thread().id() != thread::current().id() && thread.join().is_err() {

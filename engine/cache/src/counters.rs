@@ -31,6 +31,8 @@ counters! {
     written_bytes,
     /// Of these, bytes written past the page cache, because they came faster than pages could be made for them.
     direct_bytes,
+    /// Bytes of such files read back into memory when nobody was in a hurry.
+    read_back_bytes,
     /// Files that had bytes from before this process.
     adopted_files,
     /// Files that became complete.

@@ -38,6 +38,7 @@ mod load;
 mod lock;
 mod loss;
 mod marker;
+mod pages;
 mod presence;
 mod read;
 mod report;

@@ -17,6 +17,8 @@ struct Block {
     used: AtomicU32,
     /// Claimed by another boot and not yet proved.
     suspect: AtomicBool,
+    /// Written past the page cache, and not read back since.
+    cold: AtomicBool,
 }
 
 pub struct Bitmap {
@@ -28,7 +30,7 @@ pub struct Bitmap {
 
 impl Bitmap {
     pub fn new(size: u64) -> Bitmap {
-        let empty = |_| Block { chunks: AtomicU64::new(0), used: AtomicU32::new(0), suspect: AtomicBool::new(false) };
+        let empty = |_| Block { chunks: AtomicU64::new(0), used: AtomicU32::new(0), suspect: AtomicBool::new(false), cold: AtomicBool::new(false) };
         Bitmap {
             size,
             blocks: (0..size.div_ceil(BLOCK)).map(empty).collect(),
@@ -150,6 +152,14 @@ impl Bitmap {
             (true, false) => self.suspects.fetch_sub(1, AcqRel),
             _ => 0,
         };
+    }
+
+    pub fn is_cold(&self, block: usize) -> bool {
+        self.blocks[block].cold.load(Relaxed)
+    }
+
+    pub fn set_cold(&self, block: usize, cold: bool) {
+        self.blocks[block].cold.store(cold, Relaxed);
     }
 
     pub fn use_block(&self, block: usize, tick: u32) {

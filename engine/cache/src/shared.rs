@@ -10,8 +10,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::counters::Counters;
 use crate::directory::Directory;
+use crate::pages::Pages;
 use crate::steward::Chores;
-use crate::{CacheFile, ObjectId, ObjectIdentity};
+use crate::{CacheConfig, CacheFile, ObjectId, ObjectIdentity, format};
 
 pub type Callback = Box<dyn Fn(&ObjectId) + Send + Sync>;
 
@@ -24,6 +25,9 @@ pub struct Shared {
     pub verify_reads: bool,
     pub counters: Counters,
     pub chores: Chores,
+    pub pages: Pages,
+    /// Larger files are not read back into memory, in bytes.
+    pub page_bytes: u64,
     /// Files somebody holds an `Arc` of. Locked briefly; whoever takes an `Arc` out of it drops that `Arc`
     /// only after the lock, because a file that goes takes the lock itself.
     pub files: Mutex<HashMap<ObjectId, Weak<CacheFile>>>,
@@ -33,15 +37,17 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(directories: Vec<Directory>, boot: u32, reserve_bytes: u64, max_age: Option<Duration>, verify_reads: bool) -> Shared {
+    pub fn new(directories: Vec<Directory>, config: &CacheConfig) -> Shared {
         Shared {
             directories: directories.into_iter().map(Arc::new).collect(),
-            boot,
-            reserve_bytes,
-            max_age,
-            verify_reads,
+            boot: format::boot_tag(&config.boot_id),
+            reserve_bytes: config.reserve_bytes,
+            max_age: config.max_age,
+            verify_reads: config.verify_reads,
             counters: Counters::default(),
             chores: Chores::default(),
+            pages: Pages::default(),
+            page_bytes: config.page_bytes,
             files: Mutex::default(),
             on_complete: RwLock::default(),
             on_evict: RwLock::default(),

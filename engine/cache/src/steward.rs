@@ -213,6 +213,8 @@ impl CacheFile {
         self.meta(&mut writing)?.set_modified(used)?;
         writing.meta = None;
         writing.direct = None;
+        drop(writing);
+        self.want_pages();
         Ok(true)
     }
 }

@@ -151,6 +151,7 @@ impl CacheFile {
             let bytes = &data[(absent.start - range.start) as usize..(absent.end - range.start) as usize];
             if disk.directory.ways.write(&disk.data, &mut writing.direct, bytes, absent.start, haste)? {
                 Counters::add(&self.shared.counters.direct_bytes, bytes.len() as u64);
+                self.presence.spans(absent).for_each(|(block, _)| self.presence.set_cold(block, true));
             }
             Counters::add(&self.shared.counters.written_bytes, bytes.len() as u64);
         }

@@ -52,6 +52,7 @@ fn bench(cache_bytes: u64, memory_bytes: u64) -> Bench {
         reserve_bytes: 0,
         max_age: None,
         verify_reads: false,
+        page_bytes: 1 << 30,
         boot_id: "a-boot".into(),
         locks: Vec::new(),
     };

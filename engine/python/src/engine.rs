@@ -30,7 +30,7 @@ pub(crate) struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, cache_directories, reserve_bytes, memory_bytes, max_age_seconds, lock_fds, boot_id, log_file, deadline_seconds=300.0, workers=32, kernel_mask=Vec::new(), verify_reads=false))]
+    #[pyo3(signature = (*, cache_directories, reserve_bytes, memory_bytes, max_age_seconds, lock_fds, boot_id, log_file, deadline_seconds=300.0, workers=32, kernel_mask=Vec::new(), verify_reads=false, page_bytes=0))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
     fn new(
         py: Python<'_>,
@@ -45,6 +45,7 @@ impl Engine {
         workers: usize,
         kernel_mask: Vec<String>,
         verify_reads: bool,
+        page_bytes: u64,
     ) -> PyResult<Self> {
         let kernel_mask = masked(&kernel_mask)?;
         logging::start(log_file.map(Into::into));
@@ -52,7 +53,7 @@ impl Engine {
         let directories =
             cache_directories.into_iter().map(|(path, limit_bytes)| CacheDirectory { path: path.into(), limit_bytes }).collect();
         let max_age = max_age_seconds.map(Duration::from_secs_f64);
-        let config = CacheConfig { directories, reserve_bytes, max_age, verify_reads, boot_id, locks };
+        let config = CacheConfig { directories, reserve_bytes, max_age, verify_reads, page_bytes, boot_id, locks };
         let fetch = FetchConfig { memory_bytes, workers, deadline: Duration::from_secs_f64(deadline_seconds), ..FetchConfig::default() };
         py.detach(|| {
             let cache = Cache::open(config).map_err(from_cache)?;

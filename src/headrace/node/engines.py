@@ -16,7 +16,7 @@ def start_engine(settings: Settings, lock_fds: list[int]) -> Engine:
         cache_directories=list(settings.cache_directories), reserve_bytes=settings.cache_reserve,
         memory_bytes=settings.memory, max_age_seconds=settings.cache_max_age, lock_fds=lock_fds,
         boot_id=boot, log_file=None, deadline_seconds=settings.deadline, workers=settings.connections, kernel_mask=list(settings.kernel_mask),
-        verify_reads=settings.verify_reads,
+        verify_reads=settings.verify_reads, page_bytes=settings.page_cache,
     )  # fmt: skip
 
 

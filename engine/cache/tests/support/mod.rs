@@ -18,6 +18,7 @@ pub fn config(path: &Path, limit_bytes: u64, boot: &str) -> CacheConfig {
         reserve_bytes: 0,
         max_age: None,
         verify_reads: false,
+        page_bytes: 1 << 30,
         boot_id: boot.into(),
         locks: Vec::new(),
     }
