@@ -7,6 +7,7 @@ Precedence: command-line option, environment (`HEADRACE_*`), TOML file, default.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 import tomllib
@@ -51,11 +52,15 @@ SETTINGS = (
             "Blocks that the kernel reads itself (passthrough) are not compared: mask `passthrough` where they must be."),
     Setting("memory", "bytes", "", "Budget for buffers. Default: an eighth of the memory (of the control group's "
             "limit where there is one), between 64 MiB and 512 MiB."),
+    Setting("page_cache", "bytes", "", "Largest file that is read back into memory, when nobody is in a hurry, after it came too fast for the page "
+            "cache. Default: half of the memory (as above)."),
     Setting("node", "path", "", "Socket of the node. Default: in the runtime directory, one for a cache directory."),
     Setting("deadline", "seconds", "300", "A read that gets no bytes for this long fails with EIO."),
     Setting("connections", "integer", "32", "Most connections to one origin."),
     Setting("kernel_mask", "names", "", "Features of the kernel to do without, separated by commas: passthrough, resend, "
             "direct-mmap, large-reads, epoch."),
+    Setting("interfaces", "names", "", "Source addresses, separated by commas: connections are spread over them, to use several network interfaces. "
+            "Default: as the system routes."),
     Setting("origin_bandwidth", "bytes", "0", "Most bytes a second from one origin; 0 is no ceiling."),
     Setting("origin_requests", "integer", "0", "Most requests a second to one origin; 0 is no ceiling."),
     Setting("keep_snapshots", "integer", "10", "Versions of a volume to keep; the current one, the one before it and those "
@@ -91,6 +96,7 @@ class Settings:
     cache_reserve: int
     cache_max_age: float | None
     memory: int
+    page_cache: int
     socket: str
     deadline: float
     connections: int
@@ -103,6 +109,7 @@ class Settings:
     scrub_interval: float = 0.0
     scrub_rate: int = 0
     verify_reads: bool = False
+    interfaces: tuple[str, ...] = ()
 
     @property
     def runtime(self) -> Path:
@@ -138,6 +145,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         cache_reserve=reserve,
         cache_max_age=age or None,
         memory=memory,
+        page_cache=parse_bytes("page cache", values["page_cache"]) if values["page_cache"] else usable_memory() // 2,
         socket=socket,
         deadline=parse_seconds("deadline", values["deadline"]),
         connections=_integer("connections", values["connections"], 1, 1024),
@@ -150,7 +158,18 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         scrub_interval=parse_seconds("scrub interval", values["scrub_interval"]),
         scrub_rate=_rate("scrub rate", values["scrub_rate"]),
         verify_reads=_switch("verify reads", values["verify_reads"]),
+        interfaces=_addresses("interfaces", values["interfaces"]),
     )
+
+
+def _addresses(field: str, text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            raise UsageError("bad-setting", f"{field}: {name!r} is not an IP address; give addresses of this machine, separated by commas") from None
+    return names
 
 
 def _integer(field: str, text: str, low: int, high: int) -> int:
@@ -234,8 +253,13 @@ def _most_of(directory: str) -> int:
 
 def default_memory() -> int:
     """An eighth of what this process may use, between 64 MiB and 512 MiB."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))]
-    return min(max(min(limits) // 8, 64 * 2**20), 512 * 2**20)
+    return min(max(usable_memory() // 8, 64 * 2**20), 512 * 2**20)
+
+
+def usable_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or less where a control group says so."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, *_group_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")), machine)
 
 
 def _group_limits(root: Path, own: Path) -> list[int]:

@@ -212,6 +212,11 @@ impl Cache {
         self.shared.chores.wait_idle(Instant::now() + at_most)
     }
 
+    /// Files that came too fast for the page cache and are still to be read back into memory.
+    pub fn to_read_back(&self) -> usize {
+        self.shared.pages.pending()
+    }
+
     /// Stops the background threads and keeps the last uses. Files stay readable.
     pub fn shutdown(&self) {
         self.shared.chores.stop();

@@ -28,7 +28,8 @@ const WAITING: usize = 256;
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arc<CacheFile>>,
-    busy: bool,
+    /// Files announced, waiting or being read: whoever sees a file confirmed sees it here.
+    pending: usize,
     stopped: bool,
 }
 
@@ -40,12 +41,21 @@ pub struct Pages {
 }
 
 impl Pages {
-    pub fn add(&self, file: Arc<CacheFile>) {
+    /// A file will follow.
+    fn announce(&self) {
+        self.state.lock().pending += 1;
+    }
+
+    /// The file announced; `None` when it is gone meanwhile.
+    fn add(&self, file: Option<Arc<CacheFile>>) {
         let mut state = self.state.lock();
-        if !state.stopped && state.waiting.len() < WAITING {
-            state.waiting.push_back(file);
-            self.changed.notify_all();
+        let room = !state.stopped && state.waiting.len() < WAITING;
+        match file.filter(|_| room) {
+            Some(file) => state.waiting.push_back(file),
+            None => state.pending -= 1,
         }
+        drop(state);
+        self.changed.notify_all();
     }
 
     pub fn stop(&self) {
@@ -57,21 +67,18 @@ impl Pages {
         drop(left); // not under the lock: a file that goes takes others
     }
 
-    /// True while a file waits or is being read.
-    pub fn is_busy(&self) -> bool {
-        let state = self.state.lock();
-        state.busy || !state.waiting.is_empty()
+    /// Files whose pages are still to be made.
+    pub fn pending(&self) -> usize {
+        self.state.lock().pending
     }
 
     fn next(&self) -> Option<Arc<CacheFile>> {
         let mut state = self.state.lock();
-        state.busy = false;
         loop {
             if state.stopped {
                 return None;
             }
             if let Some(file) = state.waiting.pop_front() {
-                state.busy = true;
                 return Some(file);
             }
             self.changed.wait(&mut state);
@@ -98,6 +105,8 @@ pub fn serve(shared: &Arc<Shared>) {
         if let Err(error) = file.make_pages() {
             log::debug!("cached object {}: its pages were not made: {error}", file.id());
         }
+        drop(file);
+        shared.pages.state.lock().pending -= 1;
     }
 }
 
@@ -133,12 +142,19 @@ impl CacheFile {
         self.disk.read().as_ref().is_some_and(|disk| disk.directory.ways.hurried(QUIET))
     }
 
-    /// After the disk has confirmed the file: has pages made for what was written past the page cache.
-    pub(crate) fn want_pages(&self) {
+    /// True, and announced, when the file was written past the page cache and is to be read back. Then
+    /// [`CacheFile::read_back`] must follow.
+    pub(crate) fn announce_read_back(&self) -> bool {
         let wanted = self.size() <= self.shared.page_bytes && (0..self.presence.block_count()).any(|block| self.presence.is_cold(block));
-        if wanted && let Some(file) = self.shared.live(&self.id()) {
-            self.shared.pages.add(file);
+        if wanted {
+            self.shared.pages.announce();
         }
+        wanted
+    }
+
+    /// Has the pages made. No lock may be held.
+    pub(crate) fn read_back(&self) {
+        self.shared.pages.add(self.shared.live(&self.id()));
     }
 }
 
@@ -146,9 +162,8 @@ impl CacheFile {
 fn populate(file: &File, start: u64, length: usize) -> io::Result<()> {
     let length = length.next_multiple_of(4096);
     // SAFETY: asks for new memory at no particular place, readable only.
-    let view = unsafe {
-        libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), start as libc::off_t)
-    };
+    let view =
+        unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), start as libc::off_t) };
     if view == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }

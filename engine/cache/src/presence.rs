@@ -30,7 +30,8 @@ pub struct Bitmap {
 
 impl Bitmap {
     pub fn new(size: u64) -> Bitmap {
-        let empty = |_| Block { chunks: AtomicU64::new(0), used: AtomicU32::new(0), suspect: AtomicBool::new(false), cold: AtomicBool::new(false) };
+        let empty =
+            |_| Block { chunks: AtomicU64::new(0), used: AtomicU32::new(0), suspect: AtomicBool::new(false), cold: AtomicBool::new(false) };
         Bitmap {
             size,
             blocks: (0..size.div_ceil(BLOCK)).map(empty).collect(),

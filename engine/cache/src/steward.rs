@@ -207,14 +207,17 @@ impl CacheFile {
         writing.head.synced = true;
         // No sync of the head: if it is lost, the blocks are checked once more, and that is all.
         self.write_head(&mut writing)?;
+        let read_back = self.announce_read_back();
         self.durable.store(true, Release);
         // Syncing is no use of the file, and the time of change stands for the last use.
         let used = UNIX_EPOCH + Duration::from_nanos(self.last_used());
-        self.meta(&mut writing)?.set_modified(used)?;
+        let dated = self.meta(&mut writing).and_then(|meta| meta.set_modified(used));
         writing.meta = None;
         writing.direct = None;
         drop(writing);
-        self.want_pages();
-        Ok(true)
+        if read_back {
+            self.read_back();
+        }
+        dated.map(|()| true)
     }
 }

@@ -9,7 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -104,8 +104,7 @@ impl Connector {
 
     fn dial_address(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if !self.sources.is_empty() {
-            let source = self.sources[self.next_source.fetch_add(1, Relaxed) % self.sources.len()];
+        if let Some(source) = self.next_source(address) {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         // Loopback grows its own window; an explicit size would only cap it there.
@@ -115,6 +114,14 @@ impl Connector {
         socket.connect_timeout(&address.into(), timeout)?;
         socket.set_tcp_nodelay(true)?;
         Ok(socket.into())
+    }
+
+    /// Connections take turns among the source addresses of the family that they need.
+    fn next_source(&self, to: SocketAddr) -> Option<IpAddr> {
+        let fitting = || self.sources.iter().filter(|source| source.is_ipv4() == to.is_ipv4());
+        let count = fitting().count();
+        let turn = self.next_source.fetch_add(1, Relaxed);
+        fitting().nth(turn.checked_rem(count)?).copied()
     }
 
     /// CONNECT, so that TLS goes through the proxy from end to end.

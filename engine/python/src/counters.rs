@@ -27,6 +27,7 @@ impl Engine {
         for (name, _, value) in self.cache.counters().all() {
             all.insert(format!("cache_{name}_total"), value as f64);
         }
+        all.insert("cache_files_to_read_back".to_owned(), self.cache.to_read_back() as f64);
         for mount in self.mounts.lock().values() {
             let counters = &mount.counters;
             for (name, value) in [

@@ -179,6 +179,7 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         "HEADRACE_CACHE_RESERVE": str(settings.cache_reserve),
         "HEADRACE_CACHE_MAX_AGE": str(settings.cache_max_age or 0),
         "HEADRACE_MEMORY": str(settings.memory),
+        "HEADRACE_PAGE_CACHE": str(settings.page_cache),
         "HEADRACE_NODE": settings.socket,
         "HEADRACE_DEADLINE": str(settings.deadline),
         "HEADRACE_CONNECTIONS": str(settings.connections),
@@ -191,6 +192,7 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         "HEADRACE_SCRUB_INTERVAL": str(settings.scrub_interval),
         "HEADRACE_SCRUB_RATE": str(settings.scrub_rate),
         "HEADRACE_VERIFY_READS": str(int(settings.verify_reads)),
+        "HEADRACE_INTERFACES": ",".join(settings.interfaces),
     }
     try:
         return subprocess.Popen(

@@ -25,7 +25,7 @@ def add_origin(engine: Engine, settings: Settings, origin_id: str, bucket: str, 
     engine.add_origin(
         origin_id, endpoint=origin["endpoint"], bucket=bucket, region=origin["region"],
         addressing=origin["addressing"], anonymous=origin["anonymous"], ca_bundle=origin["ca_bundle"],
-        proxy=origin["proxy"], source_addresses=[], max_connections=settings.connections,
+        proxy=origin["proxy"], source_addresses=list(settings.interfaces), max_connections=settings.connections,
         deadline_seconds=settings.deadline, max_bytes_per_second=settings.origin_bandwidth or None,
         max_requests_per_second=settings.origin_requests or None,
     )  # fmt: skip
