@@ -86,6 +86,7 @@ def test_each_block_is_checked_when_it_is_read_back(headrace: Headrace, bucket: 
     path = headrace.mount(bucket.uri("m")) / "a"
     assert path.read_bytes() == data
     headrace.wait_durable(1)
+    wait_until("what was read first is in no buffer any more", lambda: headrace.counters()["buffer_used_bytes"] == 0)
     flip(headrace, len(data), MIB + 9)
     with path.open("rb", buffering=0) as file:
         # What the kernel kept of the first read is not what is on the disk.
