@@ -82,7 +82,9 @@ fn copy(from: &Path, to: &Path) {
         let about = entry.metadata().unwrap();
         if about.is_dir() {
             fs::create_dir(&target).unwrap();
-            copy(&entry.path(), &target);
+            if entry.file_name() != "trash" {
+                copy(&entry.path(), &target); // the trash is emptied by another process only, and this is the same
+            }
         } else if entry.file_name() != "lock" {
             let all = fs::read(entry.path()).unwrap();
             let file = File::create(&target).unwrap();

@@ -18,7 +18,7 @@ fn reads_that_race_with_the_stop_are_answered() {
                 stage.ask(&object, 0..SEGMENT + CHUNK, 1, Expected::BytesOrError);
                 stage.ask(&object, SIZE - 1..SIZE, 3, Expected::BytesOrError);
             });
-            scope.spawn(|| read(&object, SEGMENT..SIZE).map_or_else(|error| assert_eq!(error.code(), "interrupted"), |()| ()));
+            scope.spawn(|| read(&object, SEGMENT..SIZE).map_or_else(|error| assert_eq!(error.code(), "cancelled"), |()| ()));
             scope.spawn(|| stage.fetcher.stop());
         });
         drop(object);

