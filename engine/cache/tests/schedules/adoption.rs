@@ -70,6 +70,21 @@ fn the_scan_and_eviction_agree() {
     });
 }
 
+/// Somebody looked at the object just when the scan came by: the left-over stayed, and was counted nowhere.
+#[test]
+fn a_leftover_goes_although_somebody_looks_at_its_object() {
+    explore(&Exploration { name: "left-overs", schedules: 200 }, || {
+        let (stage, [_, _, orphan]) = left_behind();
+        let cache = stage.open_at_once(LIMIT, BOOT);
+        thread::scope(|scope| {
+            scope.spawn(|| read(&cache, &orphan, 1));
+            scope.spawn(|| read(&cache, &orphan, 1));
+        });
+        stage.settled(&cache);
+        assert!(!data_path(stage.path(), &orphan.id()).exists());
+    });
+}
+
 #[test]
 fn after_a_power_loss_no_door_and_no_reader_gets_what_was_lost() {
     explore(&Exploration { name: "power loss", schedules: 200 }, || {

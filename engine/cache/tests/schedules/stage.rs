@@ -1,7 +1,9 @@
 //! What every schedule needs: a directory in memory, a cache there, and the question whether the books are right.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use headrace_cache::{Cache, CacheFile, MIN_LIMIT, ObjectIdentity};
 
@@ -12,12 +14,22 @@ pub const LIMIT: u64 = MIN_LIMIT;
 pub const BLOCK: u64 = headrace_cache::BLOCK;
 pub const CHUNK: u64 = headrace_cache::CHUNK;
 
+/// What lies in the same file system, more than the limit: so a cache that does not know yet what it holds admits
+/// nothing, whatever else is in memory while the test runs.
+static BALLAST: LazyLock<File> = LazyLock::new(|| {
+    let mut file = tempfile::tempfile_in(MEMORY).expect("there is some memory");
+    file.write_all(&[1; 2 * LIMIT as usize]).expect("there is some memory");
+    file
+});
+const MEMORY: &str = "/dev/shm";
+
 /// A directory of one execution. In memory: blocks are counted the moment they are written.
 pub struct Stage(tempfile::TempDir);
 
 impl Stage {
     pub fn new() -> Stage {
-        Stage(tempfile::tempdir_in("/dev/shm").expect("/dev/shm is a file system in memory"))
+        LazyLock::force(&BALLAST);
+        Stage(tempfile::tempdir_in(MEMORY).expect("it is a file system in memory"))
     }
 
     pub fn path(&self) -> &Path {
