@@ -226,6 +226,10 @@ impl CacheFile {
         self.load();
         let mut writing = self.writing.lock();
         let mut disk = self.disk.write();
+        if self.is_evicted() {
+            // Another eviction was faster: who has the name by now is another file.
+            return Ok(Outcome::Stays);
+        }
         if !disk.as_ref().is_some_and(|disk| Arc::ptr_eq(&disk.directory, directory)) {
             // Open from another directory (this one had failed meanwhile): the copy here is nobody's.
             let trash = directory.unlink(&self.id())?;

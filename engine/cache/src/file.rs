@@ -202,6 +202,9 @@ impl CacheFile {
 
     pub(crate) fn meta<'a>(&self, writing: &'a mut Writing) -> io::Result<&'a File> {
         if writing.meta.is_none() {
+            if self.is_evicted() {
+                return Err(io::ErrorKind::NotFound.into()); // what has the name by now is another file's
+            }
             let directory = writing.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
             writing.meta = Some(directory.open_meta(&self.id)?);
         }

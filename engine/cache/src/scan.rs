@@ -2,22 +2,22 @@
 //! thousand files takes no time. Files are opened by name in the meanwhile, as always. It reads a head and two
 //! `stat`s for each file, no records and no data, and removes what has no partner.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use headrace_sync::thread;
 
-use crate::ObjectId;
 use crate::counters::Counters;
 use crate::directory::Directory;
 use crate::format::{HEAD_LEN, Head};
 use crate::ledger::Entry;
 use crate::load::modified_ns;
 use crate::shared::Shared;
+use crate::{CacheFile, ObjectId};
 
 impl Shared {
     /// Counts one directory, unless the cache is shut down meanwhile.
@@ -36,7 +36,7 @@ impl Shared {
     fn count_objects(&self, directory: &Directory) -> io::Result<()> {
         for folder in fs::read_dir(directory.path.join("objects"))? {
             let folder = folder?.path();
-            let mut names: [HashSet<ObjectId>; 2] = Default::default();
+            let mut names: [BTreeSet<ObjectId>; 2] = Default::default();
             for entry in fs::read_dir(&folder)? {
                 if self.chores.is_stopped() {
                     return Ok(());
@@ -86,7 +86,7 @@ impl Shared {
             Ok(None) => {
                 Counters::add(&self.counters.torn_files, 1);
                 log::warn!("cached object {id}: its meta file is torn; dropped");
-                self.unlink_unless_live(directory, id, |_| true)?;
+                self.unlink_unless_used(directory, id, |_| true)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {} // evicted meanwhile
             // One unreadable file must not leave the others uncounted.
@@ -97,22 +97,37 @@ impl Shared {
 
     fn remove_orphan(&self, directory: &Directory, id: &ObjectId) -> io::Result<()> {
         let alone = |directory: &Directory| !directory.meta_path(id).exists() || !directory.data_path(id).exists();
-        if self.unlink_unless_live(directory, id, alone)? {
+        if self.unlink_unless_used(directory, id, alone)? {
             Counters::add(&self.counters.orphan_files, 1);
         }
         Ok(())
     }
 
-    /// A file somebody has open is that one's business: it may be just being created.
-    fn unlink_unless_live(&self, directory: &Directory, id: &ObjectId, still: impl Fn(&Directory) -> bool) -> io::Result<bool> {
+    fn unlink_unless_used(&self, directory: &Directory, id: &ObjectId, still: impl Fn(&Directory) -> bool) -> io::Result<bool> {
         let files = self.files.lock();
-        let live = files.get(id).is_some_and(|file| file.strong_count() > 0);
-        if live || !still(directory) {
+        if let Some(file) = files.get(id).and_then(Weak::upgrade) {
+            drop(files);
+            return file.unlink_unless_used(directory, still);
+        }
+        if !still(directory) {
             return Ok(false);
         }
         let trash = directory.unlink(id)?;
         drop(files);
         drop(trash);
+        Ok(true)
+    }
+}
+
+impl CacheFile {
+    /// Open does not mean used: whoever only looks at an object leaves alone what lies under its name. Under the lock
+    /// nobody creates the file.
+    fn unlink_unless_used(&self, directory: &Directory, still: impl Fn(&Directory) -> bool) -> io::Result<bool> {
+        let writing = self.writing.lock();
+        if writing.directory.is_some() || !still(directory) {
+            return Ok(false);
+        }
+        drop(directory.unlink(&self.id())?);
         Ok(true)
     }
 }

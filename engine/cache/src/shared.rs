@@ -1,6 +1,6 @@
 //! What all parts of one open cache share: the directories, the map of open files, the callbacks.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ pub struct Shared {
     pub page_bytes: u64,
     /// Files somebody holds an `Arc` of. Locked briefly; whoever takes an `Arc` out of it drops that `Arc`
     /// only after the lock, because a file that goes takes the lock itself.
-    pub files: Mutex<HashMap<ObjectId, Weak<CacheFile>>>,
+    pub files: Mutex<BTreeMap<ObjectId, Weak<CacheFile>>>,
     pub on_complete: RwLock<Vec<Arc<Callback>>>,
     pub on_evict: RwLock<Vec<Arc<Callback>>>,
     tick: AtomicU32,

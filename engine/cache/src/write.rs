@@ -238,11 +238,11 @@ impl CacheFile {
     /// cached creates its empty file, so that the pin survives.
     pub fn set_pinned(&self, pinned: bool) -> Result<(), CacheError> {
         let failed = |cause| CacheError::Object { id: self.id(), operation: "pinning", cause };
+        let home = self.home().ok_or_else(|| failed(io::Error::other("no cache directory works")))?;
+        let mut writing = self.writing.lock();
         if self.is_evicted() {
             return Err(CacheError::Evicted { id: self.id() });
         }
-        let home = self.home().ok_or_else(|| failed(io::Error::other("no cache directory works")))?;
-        let mut writing = self.writing.lock();
         if !pinned && writing.directory.is_none() {
             return Ok(());
         }

@@ -24,37 +24,53 @@ struct Entry {
 }
 
 #[derive(Default)]
+struct State {
+    entries: VecDeque<Entry>,
+    closed: bool,
+}
+
+#[derive(Default)]
 pub(crate) struct Held {
-    entries: Mutex<VecDeque<Entry>>,
+    state: Mutex<State>,
 }
 
 impl Held {
-    pub(crate) fn keep(&self, object: Arc<Object>, segment: Arc<Segment>) {
-        self.entries.lock().push_back(Entry { object, segment, since: Instant::now() });
+    /// Keeps a segment of which the cache file has every byte; false when it is too late for that.
+    pub(crate) fn keep(&self, object: &Arc<Object>, segment: &Arc<Segment>) -> bool {
+        let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
+        segment.set_kept();
+        state.entries.push_back(Entry { object: Arc::clone(object), segment: Arc::clone(segment), since: Instant::now() });
+        true
     }
 
     /// Gives one up, best one that a reader has taken; false when there is none.
     pub(crate) fn drop_one(&self) -> bool {
-        let mut entries = self.entries.lock();
-        let at = entries.iter().take(SCAN).position(|entry| entry.segment.consumed()).unwrap_or(0);
-        let Some(entry) = entries.remove(at) else { return false };
-        drop(entries);
-        entry.object.release_segment(&entry.segment, true);
+        let mut state = self.state.lock();
+        let at = state.entries.iter().take(SCAN).position(|entry| entry.segment.consumed()).unwrap_or(0);
+        let Some(entry) = state.entries.remove(at) else { return false };
+        drop(state);
+        release([entry]);
         true
     }
 
     /// Gives up those whose moment is over.
     pub(crate) fn expire(&self) {
-        let mut entries = self.entries.lock();
-        let over = entries.iter().take_while(|entry| entry.since.elapsed() > MOMENT).count();
-        let gone: Vec<Entry> = entries.drain(..over).collect();
-        drop(entries);
+        let mut state = self.state.lock();
+        let over = state.entries.iter().take_while(|entry| entry.since.elapsed() > MOMENT).count();
+        let gone: Vec<Entry> = state.entries.drain(..over).collect();
+        drop(state);
         release(gone);
     }
 
-    /// Gives all up.
-    pub(crate) fn clear(&self) {
-        let gone = std::mem::take(&mut *self.entries.lock());
+    /// Gives all up and takes no more: an entry that stays would keep its object, and so all of us, for ever.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let gone = std::mem::take(&mut state.entries);
+        drop(state);
         release(gone);
     }
 }

@@ -317,7 +317,9 @@ impl Object {
 
     fn launch(&self, flights: Vec<Arc<Flight>>) {
         for flight in flights {
-            self.shared.queue.push(flight);
+            if let Some(refused) = self.shared.queue.push(flight) {
+                refused.abandon();
+            }
         }
     }
 

@@ -26,8 +26,13 @@ impl Queue {
         Self { state: Mutex::default(), ready: Condvar::new(), prefetch_workers }
     }
 
-    pub(crate) fn push(&self, flight: Arc<Flight>) {
+    /// Hands the flight back when the queue is closed: nobody would come for it.
+    #[must_use]
+    pub(crate) fn push(&self, flight: Arc<Flight>) -> Option<Arc<Flight>> {
         let mut state = self.state.lock();
+        if state.closed {
+            return Some(flight);
+        }
         if flight.urgent() {
             state.demand.push_back(flight);
         } else {
@@ -35,6 +40,7 @@ impl Queue {
         }
         drop(state);
         self.ready.notify_one();
+        None
     }
 
     /// A reader now waits for a flight that may still be queued as prefetch.

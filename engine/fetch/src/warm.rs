@@ -153,10 +153,12 @@ fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &m
         let object = &pulled.object;
         // Asked before completeness: the last bytes may be kept between the two questions.
         let waiting = !pulled.missing.is_empty() || *pulled.flying.lock() > 0 || object.busy();
+        // And completeness before what is held: a file that counts as whole counts with all its bytes.
+        let complete = object.spec().size == 0 || object.is_complete();
         let held = object.cache_file().map_or(0, |f| f.present_bytes());
         progress.bytes = (progress.bytes + held).saturating_sub(pulled.counted);
         pulled.counted = held;
-        if object.spec().size == 0 || object.is_complete() {
+        if complete {
             progress.files += 1;
             return false;
         }

@@ -62,6 +62,11 @@ impl Writer {
 
     pub(crate) fn push(&self, object: Arc<Object>, segment: Arc<Segment>) {
         let mut state = self.state.lock();
+        if state.closed {
+            // The writers may be gone, and an entry that stays would keep its object, and so all of us, for ever.
+            drop(state);
+            return object.release_segment(&segment, false);
+        }
         state.queue.push_back(Entry { object, segment });
         if state.queue.len() > CAUGHT_UP {
             state.behind = Some(Instant::now());
@@ -111,18 +116,22 @@ impl Writer {
             self.counters.unkept_bytes.fetch_add(segment.filled() as u64, Relaxed);
         }
         // A partly filled last chunk is not kept, but a reader may still want its bytes: `uncovered` fetches them again.
-        let whole = length == segment.filled();
-        if kept && whole && segment.worth_holding() {
-            segment.set_kept();
-            self.held.keep(object, segment);
-        } else if kept || length == 0 || segment.consumed() {
+        let hold = kept && length == segment.filled() && segment.worth_holding() && self.held.keep(&object, &segment);
+        if !hold && (kept || length == 0 || segment.consumed() || !self.set_aside(&object, &segment)) {
             object.release_segment(&segment, kept);
-        } else {
-            self.state.lock().limbo.push_back(Entry { object, segment });
         }
         if kept && refused_before {
             self.offer_again(usize::MAX);
         }
+    }
+
+    /// Keeps a refused segment for its readers; false when the time for that is over.
+    fn set_aside(&self, object: &Arc<Object>, segment: &Arc<Segment>) -> bool {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.limbo.push_back(Entry { object: Arc::clone(object), segment: Arc::clone(segment) });
+        }
+        !state.closed
     }
 
     /// Offers up to `count` segments that the cache refused to it again: there may be room now.
@@ -159,9 +168,15 @@ impl Writer {
     }
 
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        let mut state = self.state.lock();
+        state.closed = true;
+        let limbo = std::mem::take(&mut state.limbo);
+        drop(state);
         self.changed.notify_all();
-        self.held.clear();
+        self.held.close();
+        for Entry { object, segment } in limbo {
+            object.release_segment(&segment, false);
+        }
     }
 
     fn give_up(&self, any: bool) -> Option<Entry> {

@@ -44,13 +44,13 @@ pub fn explore(exploration: &Exploration, body: fn()) {
     let seed = number("HEADRACE_SCHEDULES_SEED").unwrap_or(SEED);
     let count = seconds.map_or(exploration.schedules, |_| usize::MAX);
     let time = seconds.map(|seconds| Duration::from_millis(seconds * 1000 / 2));
-    let random = run(RandomScheduler::new_from_seed(seed, count), seed, time, body);
-    let pct = run(PctScheduler::new_from_seed(seed, DEPTH, count), seed, time, body);
+    let random = run(RandomScheduler::new_from_seed(seed, count), time, body);
+    let pct = run(PctScheduler::new_from_seed(seed, DEPTH, count), time, body);
     println!("{}: {random} random schedules, {pct} PCT schedules, seed {seed}", exploration.name);
 }
 
-fn run(inner: impl Scheduler + 'static, seed: u64, time: Option<Duration>, body: fn()) -> usize {
-    Runner::new(WithClock { inner, random: seed | 1 }, config(time)).run(move || clock::with_clock(body))
+fn run(inner: impl Scheduler + 'static, time: Option<Duration>, body: fn()) -> usize {
+    Runner::new(WithClock { inner, random: 1 }, config(time)).run(move || clock::with_clock(body))
 }
 
 fn config(time: Option<Duration>) -> Config {

@@ -24,7 +24,9 @@ impl<S> WithClock<S> {
 
 impl<S: Scheduler> Scheduler for WithClock<S> {
     fn new_execution(&mut self) -> Option<Schedule> {
-        self.inner.new_execution()
+        let schedule = self.inner.new_execution()?;
+        self.random = schedule.seed | 1; // never 0, from which nothing would follow
+        Some(schedule)
     }
 
     fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, is_yielding: bool) -> Option<TaskId> {

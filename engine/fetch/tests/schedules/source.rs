@@ -1,0 +1,90 @@
+//! A source in memory. It knows what is under way, fails as it is told, and has content without a zero.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use headrace_fetch::Source;
+use headrace_origin::{BodySink, OriginError, Pinned};
+use headrace_sync::Mutex;
+
+/// No multiple of a chunk: flights end inside one.
+const PIECE: usize = 40_000;
+
+/// Larger than any object here.
+static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| (0..4_u64 << 20).map(byte_at).collect());
+
+fn byte_at(offset: u64) -> u8 {
+    (offset.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8 | 1
+}
+
+pub fn content(range: Range<u64>) -> &'static [u8] {
+    &CONTENT[range.start as usize..range.end as usize]
+}
+
+/// What becomes of one request.
+#[derive(Clone, Copy)]
+pub enum Fault {
+    /// The connection breaks after so many bytes.
+    Breaks(u64),
+    /// The object turns out replaced.
+    Replaced,
+}
+
+#[derive(Default)]
+pub struct Scripted {
+    under_way: Mutex<Vec<Range<u64>>>,
+    faults: Mutex<VecDeque<Fault>>,
+    sent: Mutex<u64>,
+}
+
+impl Scripted {
+    /// A source whose first requests fail like this; all others are answered whole.
+    pub fn new(faults: &[Fault]) -> Scripted {
+        Scripted { faults: Mutex::new(faults.iter().copied().collect()), ..Scripted::default() }
+    }
+
+    pub fn sent(&self) -> u64 {
+        *self.sent.lock()
+    }
+
+    fn begin(&self, range: &Range<u64>) {
+        let mut under_way = self.under_way.lock();
+        let twice = under_way.iter().find(|other| other.start < range.end && range.start < other.end);
+        assert!(twice.is_none(), "{range:?} is asked for while {twice:?} is under way");
+        under_way.push(range.clone());
+    }
+
+    fn end(&self, range: &Range<u64>) {
+        self.under_way.lock().retain(|other| other != range);
+    }
+
+    fn send(&self, range: &Range<u64>, sink: &mut dyn BodySink) -> Result<(), OriginError> {
+        let mut at = range.start;
+        let fault = self.faults.lock().pop_front();
+        let stop = match fault {
+            Some(Fault::Replaced) => return Err(OriginError::Replaced { object: "o".into() }),
+            Some(Fault::Breaks(bytes)) => range.end.min(range.start + bytes),
+            None => range.end,
+        };
+        while at < stop {
+            let buffer = sink.buffer().map_err(|_| OriginError::Cancelled)?;
+            let count = buffer.len().min(PIECE).min((stop - at) as usize);
+            buffer[..count].copy_from_slice(content(at..at + count as u64));
+            *self.sent.lock() += count as u64;
+            at += count as u64;
+            sink.filled(count).map_err(|_| OriginError::Cancelled)?;
+        }
+        if stop < range.end { Err(OriginError::Broken { cause: "as the test wants".into() }) } else { Ok(()) }
+    }
+}
+
+impl Source for Scripted {
+    fn fetch(&self, _: &Pinned, range: Range<u64>, _: Instant, sink: &mut dyn BodySink) -> Result<(), OriginError> {
+        self.begin(&range);
+        let result = self.send(&range, sink);
+        self.end(&range);
+        result
+    }
+}
