@@ -234,15 +234,30 @@ def _most_of(directory: str) -> int:
 
 def default_memory() -> int:
     """An eighth of what this process may use, between 64 MiB and 512 MiB."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(name).read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            limits.append(int(text))
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))]
     return min(max(min(limits) // 8, 64 * 2**20), 512 * 2**20)
+
+
+def _group_limits(root: Path, own: Path) -> list[int]:
+    """Memory limits of this process's control group and of those above it, version 1 or 2.
+
+    In a container the group is the root of what is seen; under a service manager it lies below.
+    """
+    found = []
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        group = top / path.lstrip("/")
+        for place in (group, *group.parents):
+            if not place.is_relative_to(top):
+                break
+            limit = place / name
+            # The path of a process may be one of outside its container: then only the top is there.
+            if limit.exists() and (text := limit.read_text().strip()).isdigit():
+                found.append(int(text))
+    return found
 
 
 def _default_socket(cache: str, env: Mapping[str, str]) -> str:

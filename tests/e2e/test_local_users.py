@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import pickle
 import socket
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from headrace.errors import NodeFailure
+from headrace.node import client
+from headrace.settings import Settings, load
 from headrace.testing.access import Access
 from headrace.testing.content import content
 from headrace.testing.origin import Origin, failing_origin
@@ -84,6 +88,29 @@ def test_a_mount_shows_others_what_it_grants_and_nothing_else(own: Headrace, buc
     assert as_stranger(opened_again_for_writing) in ("EACCES", "EROFS")
 
 
+def mapped_files(path: Path, reopen: int) -> Any:
+    """Opens again, through /proc, what a mapping of a complete file is a mapping of."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+        assert len(view) > 0
+        links = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith((".data", path.name))]
+        assert links
+        return [os.open(f"/proc/self/map_files/{link}", reopen) for link in links]
+
+
+def test_the_cache_file_behind_a_mapping_can_not_be_opened_for_writing(own: Headrace, bucket: Bucket) -> None:
+    bucket.put("m/weights", 3 * MIB)
+    path = own.mount(bucket.uri("m"), "mnt", "--allow-other") / "weights"
+    path.read_bytes()
+    own.wait_durable(1)
+    assert as_stranger(lambda: mapped_files(path, os.O_RDONLY)) in ("EPERM", "EACCES")
+    assert as_stranger(lambda: mapped_files(path, os.O_RDWR)) in ("EPERM", "EACCES", "EROFS")
+    # Root may look through any mapping: it finds the mount's file, and not the cache file that the pages come from.
+    assert {os.fstat(descriptor).st_ino for descriptor in mapped_files(path, os.O_RDONLY)} == {path.stat().st_ino}
+    with pytest.raises(OSError) as failure:
+        mapped_files(path, os.O_RDWR)
+    assert failure.value.errno == errno.EROFS
+
+
 def test_cache_sockets_and_processes_are_closed_to_others(own: Headrace, bucket: Bucket) -> None:
     bucket.put("m/a", 3 * MIB)
     path = own.mount(bucket.uri("m"), "mnt", "--allow-other") / "a"
@@ -130,6 +157,59 @@ def test_a_cache_directory_that_others_could_write_to_is_refused(own: Headrace, 
     assert str(cache) in done.stderr
     assert ("54321" if how == "of another user" else "chmod go-w") in done.stderr
     assert not (own.base / "mnt").exists()
+
+
+def commanded_by_a_stranger(place: Path) -> Settings:
+    return load({}, {"HOME": str(place), "HEADRACE_NODE": str(place / "run/node.sock"), "HEADRACE_CACHE_DIR": str(place / "cache")})
+
+
+def test_credentials_are_not_told_to_a_socket_of_somebody_else(open_place: Path) -> None:
+    """Without a session the default place is below /tmp, where anybody may be first."""
+    (open_place / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(open_place / "run/node.sock"))
+        (open_place / "run/node.sock").chmod(0o666)
+        settings = commanded_by_a_stranger(open_place)
+        child = os.fork()  # who listens is whom the kernel names
+        if child == 0:
+            os.setresuid(STRANGER + 1, STRANGER + 1, STRANGER + 1)
+            listener.listen()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+
+        def command() -> str:
+            try:
+                client.connect(settings)
+            except NodeFailure as error:
+                return error.message
+            return "connected"
+
+        said = as_stranger(command)
+        assert f"belongs to the user {STRANGER + 1}" in said
+        assert "HEADRACE_NODE" in said
+
+
+@pytest.mark.parametrize("made", ["by another user", "open to others", "as a link"])
+def test_nothing_is_written_into_a_runtime_directory_of_somebody_else(open_place: Path, made: str) -> None:
+    mine, run = open_place / "mine", open_place / "run"
+    mine.mkdir(mode=0o700)
+    if made == "as a link":
+        run.symlink_to(mine)
+    else:
+        run.mkdir(mode=0o777)
+        run.chmod(0o777)
+    os.chown(run if made == "open to others" else mine, STRANGER, STRANGER)
+    settings = commanded_by_a_stranger(open_place)
+
+    def command() -> str:
+        try:
+            client.start_keeper(settings)
+        except NodeFailure as error:
+            return error.message
+        return "started"
+
+    assert "closed to others" in as_stranger(command)
+    assert list(run.iterdir()) == []
 
 
 @pytest.fixture

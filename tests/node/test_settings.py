@@ -87,3 +87,21 @@ def test_every_setting_reaches_the_node(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_reference_names_every_setting() -> None:
     page = settings.reference()
     assert all(f"`{s.variable}`" in page for s in settings.SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "limits"),
+    [
+        ("4:memory:/a/b\n0::/\n", {"memory/a/b/memory.limit_in_bytes": "3000", "memory/a/memory.limit_in_bytes": "2000"}, [3000, 2000]),
+        ("0::/system.slice/x.service\n", {"system.slice/x.service/memory.max": "5000", "system.slice/memory.max": "max"}, [5000]),
+        ("0::/\n", {"memory.max": "7000"}, [7000]),
+        ("4:memory:/outside/of/the/container\n", {"memory/memory.limit_in_bytes": "9000"}, [9000]),
+        ("3:cpu:/\n", {"memory.max": "1"}, []),
+    ],
+)
+def test_the_memory_limit_of_the_own_control_group_counts(tmp_path: Path, own: str, files: dict[str, str], limits: list[int]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    (tmp_path / "own").write_text(own)
+    assert settings._group_limits(tmp_path, tmp_path / "own") == limits

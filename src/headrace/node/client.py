@@ -14,6 +14,7 @@ from typing import Any
 
 from headrace.errors import NodeFailure, from_code
 from headrace.node.protocol import PROTOCOL, Lines
+from headrace.node.runtime import is_trusted, other_end, private_directory
 from headrace.settings import Settings
 
 _START_SECONDS = 20.0
@@ -133,6 +134,10 @@ def _connect(settings: Settings) -> Client | None:
     except OSError as error:
         connection.close()
         raise NodeFailure("node-unreachable", f"node: {settings.socket}: {error}; only its own user and root may connect") from error
+    if not is_trusted(uid := other_end(connection)):
+        connection.close()
+        # It would be told the credentials of this environment.
+        raise NodeFailure("node-unreachable", f"node: {settings.socket} belongs to the user {uid}; set HEADRACE_NODE to a path of your own")
     try:
         return Client(Lines(connection))
     except BaseException:
@@ -161,7 +166,7 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
     """Starts a keeper in a session of its own; its log is the node's."""
     runtime = settings.runtime
     try:
-        runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(runtime)
         log = os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise NodeFailure(

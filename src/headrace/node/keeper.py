@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.node import parcel
+from headrace.node.runtime import private_directory
 
 _POLL_SECONDS = 0.2
 _BACKLOG = 128
@@ -97,11 +98,10 @@ def receive_all(channel: socket.socket) -> Kept:
 
 def begin(path: str) -> Kept | None:
     """The state of a fresh keeper: guard and sockets. None when another keeper has them."""
-    runtime = Path(path).parent
-    runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = runtime.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise SystemExit(f"runtime directory: {runtime} must belong to this user and be closed to others (chmod 700)")
+    try:
+        private_directory(Path(path).parent)
+    except OSError as error:
+        raise SystemExit(f"runtime directory: {error}") from error
     guard = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from headrace.node import parcel
 from headrace.node.engines import add_origin, start_engine
 from headrace.node.keeper import Kept, send_all
 from headrace.node.protocol import PROTOCOL, Lines
+from headrace.node.runtime import other_end
 from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
 from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_small
@@ -256,8 +256,7 @@ class Node:
                 print(f"node: a connection could not be taken: {error}", file=sys.stderr, flush=True)
                 self.stopping.wait(0.1)
                 continue
-            _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if uid not in (0, os.geteuid()) or self.connections >= _CONNECTIONS_MAX:
+            if other_end(connection) not in (0, os.geteuid()) or self.connections >= _CONNECTIONS_MAX:
                 connection.close()
                 continue
             self.connections += 1
