@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from support.bucket import Bucket
 from support.headrace import Headrace, wait_until
+from support.promises import SIZE, keeps_every_promise
 from support.readers import under_readers
 
-MIB = 1 << 20
-SIZE = 6 * MIB + 77
 EVERYTHING = "passthrough,resend,direct-mmap,large-reads,epoch"
 
 
@@ -24,28 +21,8 @@ def masked(headrace: Headrace, request: pytest.FixtureRequest) -> Headrace:
     return headrace
 
 
-def mapped(path: Path) -> bytes:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
-        return view[:]
-
-
 def test_every_promise_without_a_feature(masked: Headrace, bucket: Bucket) -> None:
-    old = bucket.put("m/sub/a", SIZE)
-    bucket.put("m/small", 10_000)
-    directory = masked.mount(bucket.uri("m"))
-    path = directory / "sub/a"
-    with path.open("rb") as held, path.open("rb") as viewed, mmap.mmap(viewed.fileno(), 0, prot=mmap.PROT_READ) as view:
-        assert held.read(10) == old[:10]
-        assert (path.read_bytes(), mapped(path)) == (old, old)
-        masked.wait_durable(1)
-        assert (path.read_bytes(), mapped(path), view[:]) == (old, old, old)
-        assert (directory / "small").read_bytes() == bucket.objects["m/small"]
-        new = bucket.put("m/sub/a", SIZE - 5, seed=1)
-        masked.run("refresh", str(directory))
-        assert (path.read_bytes(), mapped(path)) == (new, new)
-        assert held.read() == old[10:]
-    # One request for each byte, whatever the kernel can do.
-    assert masked.counters()["origin_body_bytes_total"] == len(old) + len(new) + 10_000
+    keeps_every_promise(masked, bucket)
 
 
 @pytest.mark.parametrize("mask", ["resend", EVERYTHING])
