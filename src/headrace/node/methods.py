@@ -338,8 +338,13 @@ def cache_pin(node: Node, params: Params, _: Progress) -> dict[str, Any]:
 
 
 def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:
-    """Compares every cached block with its digest and drops what does not match. Progress: files and bytes done."""
-    return node.engine.cache_verify(lambda files, size: progress({"files": files, "bytes": size}))
+    """Compares every cached block with its digest and drops what does not match. Progress: files and bytes done.
+
+    `failed`: the directories that are out of use, of which no more is checked, with the reason.
+    """
+    report = node.engine.cache_verify(lambda files, size: progress({"files": files, "bytes": size}))
+    failed = {directory["path"]: directory["failed"] for directory in node.engine.cache_usage()["directories"] if directory["failed"]}
+    return {**report, "failed": failed}
 
 
 def renew(node: Node, mount_id: str, environment: dict[str, str] | None) -> dict[str, Any]:
