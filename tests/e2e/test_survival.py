@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.bucket import Bucket
+from support.disk import disk
 from support.headrace import COMMAND, Headrace, wait_until
 from support.readers import under_readers
 from support.threads import stopped, threads
@@ -69,6 +71,35 @@ def test_a_kill_while_a_notification_waits_for_a_lock_of_the_kernel(headrace: He
     wait_until("the dead node is gone", lambda: not Path(f"/proc/{node}").exists())
     headrace.run("refresh", str(directory))
     assert (directory / "a").read_bytes() == new
+
+
+@pytest.mark.parametrize("lost", ["the disk is read-only", "the cache was deleted"])
+def test_a_successor_that_can_not_use_the_cache_leaves_nobody_waiting(headrace: Headrace, bucket: Bucket, tmp_path: Path, lost: str) -> None:
+    """It goes on without a cache; without the list of files it ends the mount. Readers used to wait forever."""
+    data = bucket.put("m/a", 3 * MIB)
+    with disk(tmp_path, "disk", 96 * MIB) as own:
+        headrace.environment["HEADRACE_CACHE_DIR"] = f"{own.directory}/cache"
+        directory = headrace.mount(bucket.uri("m"))
+        assert (directory / "a").read_bytes() == data
+        node = headrace.node_pid()
+        if lost == "the disk is read-only":
+            Path(f"/sys/fs/ext4/{Path(own.device).name}/trigger_fs_error").write_text("test")
+        else:
+            shutil.rmtree(f"{own.directory}/cache")
+            assert "no such file" in headrace.status()["mounts"][0]["warning"]
+            assert (directory / "a").read_bytes() == data
+        os.kill(node, signal.SIGKILL)
+        if lost == "the disk is read-only":
+            assert (directory / "a").read_bytes() == data
+            assert "mount it read-write" in headrace.status()["cache"]["directories"][0]["failed"]
+        else:
+            with pytest.raises(OSError, match=r"not connected|connection abort"):
+                os.listdir(directory)
+            assert "can't go on" in headrace.log()
+            assert headrace.status()["mounts"] == []
+            headrace.mount(bucket.uri("m"))
+            assert (directory / "a").read_bytes() == data
+        headrace.stop()
 
 
 def _waits_in_fuse(pid: int) -> bool:
