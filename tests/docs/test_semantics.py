@@ -1,4 +1,7 @@
-"""`docs/semantics.md` is executed: every call named in its tables is made, and what comes back is what the page says."""
+"""`docs/semantics.md` is executed: every call named in its tables is made, and what comes back is what the page says.
+
+Attributes are looked at here too. What takes a story (keys, failures) is told in the test that a line is proved by.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import fcntl
 import mmap
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +22,49 @@ from support.headrace import Headrace
 PAGE = Path(__file__).parents[2] / "docs/semantics.md"
 CALL = re.compile(r"\| `([^`]+)` \| (.+) \|")
 CONTENT = b"0123456789" * 1000
+
+
+# What is told in other tests: a line of the page, by the beginning of its first cell → the test.
+PROVED_BY = {
+    "Which keys become paths": {
+        "`a/b`": "e2e/test_flat_store.py::test_every_key_is_a_path_or_skipped_by_rule",
+        "`a/`": "e2e/test_flat_store.py::test_markers_are_directories_also_empty_ones",
+        "`/a`": "e2e/test_flat_store.py::test_every_key_is_a_path_or_skipped_by_rule",
+        "`a/../b`": "e2e/test_flat_store.py::test_every_key_is_a_path_or_skipped_by_rule",
+        "with a NUL byte": "e2e/test_flat_store.py::test_every_key_is_a_path_or_skipped_by_rule",
+        "a part over 255 bytes": "e2e/test_flat_store.py::test_every_key_is_a_path_or_skipped_by_rule",
+        "`a` beside": "e2e/test_flat_store.py::test_every_key_is_a_path_or_skipped_by_rule",
+        "listed twice": "../engine/snapshot/tests/model.rs::the_rule_for_keys_that_cannot_be_paths",
+    },
+    "When a read fails": {
+        "the object was replaced": "e2e/test_flat_store.py::test_without_versions_what_is_held_stays_and_the_rest_says_why",
+        "no byte for the deadline": "fault/test_ten_thousand_faults.py::test_what_fails_for_good_gives_eio_within_the_deadline_and_nothing_else_does",
+        "access to the object is denied": "e2e/test_connections.py::test_an_object_that_may_not_be_read",
+        "the keys are wrong": "e2e/test_failing_origin.py::test_expired_credentials_are_told_and_replaced_in_the_living_mount",
+        "the object is in an archive class": "e2e/test_flat_store.py::test_archived_objects_are_listed_and_refused_at_open",
+        "the cache disk fails": "e2e/test_disks.py::test_a_disk_that_can_not_read_back_what_it_holds",
+        "... while the kernel reads": "e2e/test_disks.py::test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself",
+        "the node was killed": "e2e/test_survival.py::test_twenty_kills_under_eight_readers",
+        "the reader got a signal": "e2e/test_failing_origin.py::test_a_waiting_reader_is_interrupted_at_once",
+    },
+}
+
+
+def rows(heading: str) -> list[str]:
+    """First cells of a section's table, without its head."""
+    (section,) = [section for section in PAGE.read_text().split("\n## ") if section.startswith(heading)]
+    return [line.split(" | ")[0].removeprefix("| ") for line in section.splitlines() if line.startswith("| ")][1:]
+
+
+@pytest.mark.parametrize("heading", sorted(PROVED_BY))
+def test_every_line_that_takes_a_story_has_its_test(heading: str) -> None:
+    proofs = PROVED_BY[heading]
+    found = {row: [start for start in proofs if row.startswith(start)] for row in rows(heading)}
+    assert {row: starts for row, starts in found.items() if len(starts) != 1} == {}
+    assert sorted(start for starts in found.values() for start in starts) == sorted(proofs)
+    for proof in proofs.values():
+        file, _, name = proof.partition("::")
+        assert re.search(rf"\b(def|fn) {name}\(", (PAGE.parents[1] / "tests" / file).read_text()), proof
 
 
 def stated() -> dict[str, str]:
@@ -107,3 +154,40 @@ def test_every_call_does_what_the_page_says(headrace: Headrace, bucket: Bucket, 
     page = {call: "works" if said.startswith(("works", "refused")) else said for call, said in stated().items()}
     assert sorted(page) == sorted(known)
     assert {call: answer(known[call]) for call in page} == page
+
+
+def test_attributes_are_what_the_page_says(headrace: Headrace, bucket: Bucket) -> None:
+    bucket.put("m/d/file", 1_500_001)
+    written = bucket.client.head_object(Bucket=bucket.name, Key="m/d/file")["LastModified"].timestamp()
+    root = headrace.mount(bucket.uri("m"))
+    other = headrace.mount(bucket.uri("m"), "other", "--file-mode", "0440", "--dir-mode", "0750", "--uid", "7", "--gid", "8")
+    cold, folder = (root / "d/file").stat(), (root / "d").stat()
+    assert (root / "d/file").read_bytes() == bucket.objects["m/d/file"]
+    headrace.wait_durable(1)
+    warm = (root / "d/file").stat()
+    space = os.statvfs(root)
+    known = {
+        "type, permission bits": [stat.filemode(s.st_mode) for s in (cold, folder)] == ["-r--r--r--", "dr-xr-xr-x"]
+        and [stat.filemode(s.stat().st_mode) for s in (other / "d/file", other / "d")] == ["-r--r-----", "drwxr-x---"],
+        "owner, group": (cold.st_uid, cold.st_gid) == (os.getuid(), os.getgid())
+        and ((other / "d/file").stat().st_uid, (other / "d/file").stat().st_gid) == (7, 8),
+        "size": (cold.st_size, folder.st_size) == (1_500_001, 0),
+        "blocks": cold.st_blocks == warm.st_blocks == -(-1_500_001 // 512),
+        "times": int(cold.st_mtime) == int(cold.st_atime) == int(cold.st_ctime) == int(written),
+        "inode number": cold.st_ino == warm.st_ino,
+        "links": (cold.st_nlink, folder.st_nlink) == (1, 2),
+        "`statfs`": (space.f_bfree, space.f_bavail, space.f_ffree, space.f_namemax) == (0, 0, 0, 255)
+        and (space.f_blocks, space.f_files) == (-(-1_500_001 // 4096), 2),
+    }
+    assert known == dict.fromkeys(rows("Attributes"), True)
+
+
+def test_the_mount_has_the_options_that_the_page_says(headrace: Headrace, bucket: Bucket) -> None:
+    bucket.put("m/file", CONTENT)
+    root = headrace.mount(bucket.uri("m"))
+    (line,) = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {root} " in line]
+    at = line.index("-")
+    kind, options = line[at + 1], {*line[5].split(","), *line[at + 3].split(",")}
+    assert f"type `{kind}`" in PAGE.read_text()
+    (promised,) = re.findall(r"mounted `([^`]+)`", PAGE.read_text())
+    assert set(promised.split(",")) <= options

@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from headrace.testing.access import Access
 from headrace.testing.content import content
 from headrace.testing.faults import Fault
@@ -13,7 +15,7 @@ from headrace.testing.origin import failing_origin
 from headrace.testing.store import Body
 from support.bucket import Bucket
 from support.headrace import COMMAND, Headrace, wait_until
-from support.relay import address, https_front, tunnelling_proxy
+from support.relay import address, denying_front, https_front, tunnelling_proxy
 
 MIB = 1 << 20
 
@@ -93,3 +95,15 @@ def test_one_slow_listing_keeps_no_other_command_waiting(headrace: Headrace, buc
         assert slow.poll() is None
         slow.terminate()
         slow.wait(20)
+
+
+def test_an_object_that_may_not_be_read(headrace: Headrace, bucket: Bucket, server: Access) -> None:
+    data = bucket.put("m/mine", MIB)
+    bucket.put("m/theirs", MIB)
+    with denying_front(address(server.endpoint), "m/theirs") as endpoint:
+        directory = headrace.mount(bucket.uri("m"), "mnt", "--endpoint", endpoint)
+        assert (directory / "mine").read_bytes() == data
+        with pytest.raises(PermissionError):
+            (directory / "theirs").read_bytes()
+        told = [event["message"] for event in headrace.status()["events"]]
+        assert any("m/theirs" in message and "s3:GetObject" in message for message in told), told

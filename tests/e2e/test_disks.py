@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.bucket import Bucket
-from support.disk import Disk, disk
+from support.disk import Disk, disk, fill
 from support.headrace import Headrace, wait_until
 
 MIB = 1 << 20
@@ -23,16 +23,6 @@ def own(headrace: Headrace, tmp_path: Path) -> Iterator[Disk]:
         headrace.environment["HEADRACE_CACHE_SIZE"] = "1Gi"
         yield made
         headrace.stop()
-
-
-def fill(directory: Path) -> None:
-    """Takes what is free on a disk."""
-    with (directory / "filler").open("wb") as file:
-        try:
-            while file.write(bytes(MIB)):
-                file.flush()
-        except OSError:
-            return
 
 
 def test_a_disk_that_fills_up_while_it_is_used(headrace: Headrace, bucket: Bucket, own: Disk) -> None:
@@ -117,3 +107,66 @@ def test_a_disk_that_loses_what_it_was_given(headrace: Headrace, bucket: Bucket,
             assert start == data[:MIB]
         assert headrace.status()["cache"]["directories"][0]["failed"]
         headrace.stop()
+
+
+@pytest.fixture
+def dying(headrace: Headrace, tmp_path: Path) -> Iterator[Disk]:
+    """A cache disk that can be told to lose sectors."""
+    with disk(tmp_path, "dying", 112 * MIB) as made:
+        headrace.environment["HEADRACE_CACHE_DIR"] = f"{made.directory}/cache"
+        yield made
+        headrace.stop()
+
+
+def cached(own: Disk, size: int) -> Path:
+    (path,) = [p for p in (own.directory / "cache").rglob("*.data") if p.stat().st_size == size]
+    return path
+
+
+def test_a_disk_that_can_not_read_back_what_it_holds(headrace: Headrace, bucket: Bucket, dying: Disk) -> None:
+    headrace.environment["HEADRACE_KERNEL_MASK"] = "passthrough"
+    data = bucket.put("m/a", 24 * MIB + 5)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    assert path.read_bytes() == data
+    headrace.wait_durable(1)
+    with path.open("rb") as held:
+        dying.lose(cached(dying, len(data)))
+        os.posix_fadvise(held.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(held.fileno(), len(data), 0) == data
+        assert path.read_bytes() == data
+    assert headrace.status()["cache"]["directories"][0]["failed"].startswith("reading a cached file")
+    assert headrace.counters()["cache_failed_directories_total"] == 1
+    assert "is out of use until the node restarts" in headrace.log()
+
+
+def test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself(headrace: Headrace, bucket: Bucket, dying: Disk) -> None:
+    """The program gets the disk's own error, which the node is not told; whoever has it checked gets right bytes again."""
+    data = bucket.put("m/a", 24 * MIB + 5)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    assert path.read_bytes() == data
+    headrace.wait_durable(1)
+    with path.open("rb") as held:
+        assert headrace.status()["mounts"][0]["open_by_passthrough"] == 1
+        dying.lose(cached(dying, len(data)))
+        with pytest.raises(OSError, match="Input/output error"):
+            held.read()
+        done = headrace.run("cache", "verify", check=False)
+        assert (done.returncode, "out of use" in done.stderr) == (1, True)
+        # ... and a program that has it open by passthrough keeps nobody from that.
+        assert path.read_bytes() == data
+    assert path.read_bytes() == data
+    assert headrace.counters()["cache_failed_directories_total"] == 1
+    assert headrace.counters()["origin_body_bytes_total"] >= 2 * len(data)
+
+
+def test_a_file_on_a_disk_out_of_use_opens_again(headrace: Headrace, bucket: Bucket, dying: Disk) -> None:
+    """A complete file that nobody had open when its disk was given up: the name led to the cache file, and the open to ESTALE."""
+    data = [bucket.put(f"m/{index}", 8 * MIB + index) for index in range(2)]
+    directory = headrace.mount(bucket.uri("m"))
+    assert [(directory / name).read_bytes() for name in "01"] == data
+    headrace.wait_durable(2)
+    assert [(directory / name).read_bytes() for name in "01"] == data
+    dying.lose(cached(dying, len(data[1])))
+    assert headrace.run("cache", "verify", check=False).returncode == 1
+    for _ in range(2):
+        assert [(directory / name).read_bytes() for name in "01"] == data

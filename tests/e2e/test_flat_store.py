@@ -10,7 +10,9 @@ import gzip
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,43 @@ def test_a_stored_encoding_is_not_undone(headrace: Headrace, origin: Origin) -> 
     root = headrace.mount("s3://models/m")
     assert (root / "x.gz").stat().st_size == len(packed)
     assert (root / "x.gz").read_bytes() == packed
+
+
+def test_a_directory_that_is_held_never_shows_two_versions(headrace: Headrace, origin: Origin) -> None:
+    """Two files that belong together are replaced together, again and again, under readers that open a directory and then both."""
+    models = origin.bucket("models")
+    models.versioning = "Enabled"
+
+    def publish(number: int) -> None:
+        for name in ("config", "weights"):
+            models.put(f"m/qwen/{name}", content(number, 0, 40_000))
+
+    publish(0)
+    mount = headrace.mount("s3://models/m")
+    stop = threading.Event()
+    seen: set[bytes] = set()
+
+    def read(name: str, at: int) -> bytes:
+        with open(os.open(name, os.O_RDONLY, dir_fd=at), "rb") as file:
+            return file.read()
+
+    def look() -> None:
+        while not stop.is_set():
+            held = os.open(mount / "qwen", os.O_RDONLY | os.O_DIRECTORY)
+            config, weights = read("config", held), read("weights", held)
+            os.close(held)
+            assert config == weights
+            seen.add(config)
+
+    with ThreadPoolExecutor(4) as pool:
+        looking = [pool.submit(look) for _ in range(4)]
+        try:
+            for number in range(1, 9):
+                publish(number)
+                headrace.run("refresh", str(mount))
+                wait_until("somebody has seen it", lambda number=number: content(number, 0, 40_000) in seen or any(f.done() for f in looking))
+        finally:
+            stop.set()
+        for each in looking:
+            each.result()
+    assert seen <= {content(number, 0, 40_000) for number in range(9)}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from support.bucket import Bucket
-from support.headrace import Headrace, wait_until
+from support.disk import disk
+from support.headrace import COMMAND, Headrace, wait_until
 from support.readers import under_readers
+from support.threads import stopped, threads
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -41,6 +45,67 @@ def test_a_killed_keeper_is_replaced_and_the_mount_survives_the_next_kill(headra
         os.kill(status["pid"], signal.SIGKILL)
         assert path.read_bytes() == data
     assert os.path.ismount(path.parent)
+
+
+@pytest.mark.parametrize("mask", ["epoch", "epoch,resend"], ids=["unanswered requests sent again", "unanswered requests kept"])
+def test_a_kill_while_a_notification_waits_for_a_lock_of_the_kernel(headrace: Headrace, bucket: Bucket, mask: str) -> None:
+    """A thread of the node waits, uninterruptibly, for a directory's lock; its holder waits for an answer that only a successor gives."""
+    headrace.environment["HEADRACE_KERNEL_MASK"] = mask
+    old = bucket.put("m/a", MIB + 1)
+    directory = headrace.mount(bucket.uri("m"))
+    assert (directory / "a").read_bytes() == old
+    new = bucket.put("m/a", MIB + 2, seed=1)
+    node = headrace.node_pid()
+    with stopped(threads(node, "fuse-")):
+        # Nobody takes requests now: a look-up holds the root's lock until it is answered ...
+        looker = subprocess.Popen(["stat", str(directory / "absent")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        wait_until("the look-up waits", lambda: _waits_in_fuse(looker.pid))
+        # ... and the notification that a name has expired wants it too.
+        refresh = subprocess.Popen([COMMAND, "refresh", str(directory)], env=headrace.environment, stderr=subprocess.DEVNULL)
+        wait_until("the notification waits", lambda: _waits_in_fuse(node))
+        os.kill(node, signal.SIGKILL)
+    # What the dead process waits for comes from its successor: nothing hangs, and no look-up failed with it.
+    assert "No such file" in looker.communicate(timeout=30)[1]
+    assert refresh.wait(30) != 0, "whoever asked for the refresh is told that the node died"
+    assert headrace.node_pid() != node
+    wait_until("the dead node is gone", lambda: not Path(f"/proc/{node}").exists())
+    headrace.run("refresh", str(directory))
+    assert (directory / "a").read_bytes() == new
+
+
+@pytest.mark.parametrize("lost", ["the disk is read-only", "the cache was deleted"])
+def test_a_successor_that_can_not_use_the_cache_leaves_nobody_waiting(headrace: Headrace, bucket: Bucket, tmp_path: Path, lost: str) -> None:
+    """It goes on without a cache; without the list of files it ends the mount. Readers used to wait forever."""
+    data = bucket.put("m/a", 3 * MIB)
+    with disk(tmp_path, "disk", 96 * MIB) as own:
+        headrace.environment["HEADRACE_CACHE_DIR"] = f"{own.directory}/cache"
+        directory = headrace.mount(bucket.uri("m"))
+        assert (directory / "a").read_bytes() == data
+        node = headrace.node_pid()
+        if lost == "the disk is read-only":
+            Path(f"/sys/fs/ext4/{Path(own.device).name}/trigger_fs_error").write_text("test")
+        else:
+            shutil.rmtree(f"{own.directory}/cache")
+            assert "no such file" in headrace.status()["mounts"][0]["warning"]
+            assert (directory / "a").read_bytes() == data
+        os.kill(node, signal.SIGKILL)
+        if lost == "the disk is read-only":
+            assert (directory / "a").read_bytes() == data
+            assert "mount it read-write" in headrace.status()["cache"]["directories"][0]["failed"]
+        else:
+            with pytest.raises(OSError, match=r"not connected|connection abort"):
+                os.listdir(directory)
+            assert "can't go on" in headrace.log()
+            assert headrace.status()["mounts"] == []
+            headrace.mount(bucket.uri("m"))
+            assert (directory / "a").read_bytes() == data
+        headrace.stop()
+
+
+def _waits_in_fuse(pid: int) -> bool:
+    """Whether a thread waits in the kernel's FUSE, and not for requests on the device."""
+    stacks = [(task / "stack").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return any("fuse_" in stack and "fuse_dev_do_read" not in stack for stack in stacks)
 
 
 def test_both_killed_at_once_is_told_and_the_next_mount_cleans_up(headrace: Headrace, bucket: Bucket) -> None:

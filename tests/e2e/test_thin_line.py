@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,21 @@ def test_two_versions_side_by_side(headrace: Headrace, bucket: Bucket) -> None:
     assert ((one / "a").read_bytes(), (two / "a").read_bytes()) == (old, new)
     three = headrace.mount(bucket.uri("m"), "three", "--snapshot", "v1")
     assert (three / "a").read_bytes() == old
+
+
+def test_a_pinned_mount_never_shows_another_version(headrace: Headrace, bucket: Bucket) -> None:
+    old = bucket.put("m/a", MIB, seed=1)
+    pinned = headrace.mount(bucket.uri("m"), "pinned", "--pin")
+    assert (pinned / "a").read_bytes() == old
+    bucket.put("m/a", MIB, seed=2)
+    bucket.put("m/b", 10)
+    headrace.mount(bucket.uri("m"), "beside")  # the volume's current version is another one now
+    assert "is pinned" in headrace.run("refresh", str(pinned)).stdout
+    done = headrace.run("rollback", str(pinned), "v2", check=False)
+    assert (done.returncode, "pinned" in done.stderr) == (1, True)
+    assert (os.listdir(pinned), (pinned / "a").read_bytes()) == (["a"], old)
+    os.kill(headrace.node_pid(), signal.SIGKILL)
+    assert (os.listdir(pinned), (pinned / "a").read_bytes()) == (["a"], old)
 
 
 def test_warm_pulls_everything_and_goes_on(headrace: Headrace, bucket: Bucket) -> None:

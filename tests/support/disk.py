@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+MIB = 1 << 20
+# `struct loop_info64` of the kernel, and what sets it.
+_LOOP_SET_STATUS64, _LOOP_GET_STATUS64 = 0x4C04, 0x4C05
+_LOOP_INFO_BYTES, _LOOP_SIZE_LIMIT_AT = 232, 32
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,28 @@ class Disk:
         """Slows writes of the whole machine to this device; 0 lifts the limit (control groups, version 1)."""
         number = os.stat(self.device).st_rdev
         Path("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device").write_text(f"{os.major(number)}:{os.minor(number)} {bytes_per_second}")
+
+    def lose(self, path: Path) -> None:
+        """From the first block of a file on, the device answers with I/O errors: it is as if it ended there."""
+        os.sync()
+        listed = subprocess.run(["filefrag", "-b1", "-v", str(path)], check=True, capture_output=True, text=True).stdout
+        first = min(int(place) for place in re.findall(r"^ *\d+: *\d+\.\. *\d+: *(\d+)\.\.", listed, re.MULTILINE))
+        with open(self.device, "rb") as device:
+            about = bytearray(_LOOP_INFO_BYTES)
+            fcntl.ioctl(device, _LOOP_GET_STATUS64, about)
+            struct.pack_into("=Q", about, _LOOP_SIZE_LIMIT_AT, first)
+            fcntl.ioctl(device, _LOOP_SET_STATUS64, about)
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def fill(directory: Path) -> None:
+    """Takes what is free on a disk."""
+    with (directory / "filler").open("ab") as file:
+        try:
+            while file.write(bytes(MIB)):
+                file.flush()
+        except OSError:
+            return
 
 
 @contextmanager

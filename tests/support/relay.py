@@ -1,4 +1,4 @@
-"""Things that stand between Headrace and a bucket: an HTTPS front, and a proxy that tunnels."""
+"""Things that stand between Headrace and a bucket: an HTTPS front, one that denies, and a proxy that tunnels."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def tunnelling_proxy(seen: list[str]) -> Iterator[str]:
 
     def handle(client: socket.socket) -> None:
         with contextlib.suppress(OSError), client:
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += client.recv(1)
+            head = _head(client)
+            if not head:
+                return
             method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
             if method != "CONNECT":
                 client.sendall(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n")
@@ -62,6 +62,39 @@ def tunnelling_proxy(seen: list[str]) -> Iterator[str]:
 
     with _serving(handle) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def denying_front(target: tuple[str, int], key: str) -> Iterator[str]:
+    """An endpoint before a plain server that lets nobody read one key."""
+
+    def handle(client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            head = _head(client)
+            if not head:
+                return
+            request, _, rest = head.partition(b"\r\n")
+            if b"/" + key.encode() + b" " in request:
+                body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+                client.sendall(b"HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+                return
+            upstream = socket.create_connection(target)
+            upstream.sendall(request + b"\r\nConnection: close\r\n" + rest)
+            _join(client, upstream)
+
+    with _serving(handle) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def _head(client: socket.socket) -> bytes:
+    """A request up to its empty line; empty when the client has gone."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        part = client.recv(1)
+        if not part:
+            return b""
+        head += part
+    return head
 
 
 @contextmanager

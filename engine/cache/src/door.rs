@@ -82,7 +82,7 @@ impl CacheFile {
             if self.is_evicted() {
                 return Err(CacheError::Evicted { id: self.id() });
             }
-            if !self.is_durable() || disk.is_none() {
+            if !self.is_durable() || disk.as_ref().is_none_or(|disk| disk.directory.is_failed()) {
                 return Err(CacheError::NotComplete { id: self.id() });
             }
             self.doors.fetch_add(1, AcqRel);

@@ -149,6 +149,12 @@ impl CacheFile {
         self.is_complete() && (self.durable.load(Acquire) || self.size() == 0)
     }
 
+    /// Whether [`CacheFile::door`] gives one at once: the disk has confirmed all bytes, and has not failed since. Whoever
+    /// reads a failing disk through a descriptor of their own gets its errors; we read elsewhere.
+    pub fn may_leave(&self) -> bool {
+        self.is_durable() && self.disk.read().as_ref().is_some_and(|disk| !disk.directory.is_failed())
+    }
+
     /// Whether the file lost its name while it was held. Its bytes stay readable until the last holder lets go;
     /// what is written is not kept any more. Ask the cache for the object anew.
     pub fn is_evicted(&self) -> bool {

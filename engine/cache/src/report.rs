@@ -17,7 +17,7 @@ pub struct Presence {
     pub present_bytes: u64,
     /// Whether that is all of them.
     pub complete: bool,
-    /// Whether the disk has confirmed all of them, so that the file can be given out.
+    /// Whether the disk has confirmed all of them, and works, so that the file can be given out.
     pub durable: bool,
 }
 
@@ -137,10 +137,11 @@ impl Shared {
             return (file.disk.read().is_some()).then(|| Presence {
                 present_bytes,
                 complete: file.is_complete(),
-                durable: file.is_durable(),
+                durable: file.may_leave(),
             });
         }
-        self.directories.iter().find_map(|directory| {
+        // As a file is opened: what lies on a disk out of use is as if it were not there.
+        self.directories.iter().filter(|directory| !directory.is_failed()).find_map(|directory| {
             {
                 let ledger = directory.ledger.lock();
                 if ledger.is_scanned() && ledger.get(id).is_none() {

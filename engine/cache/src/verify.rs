@@ -123,7 +123,14 @@ impl CacheFile {
         Ok(good)
     }
 
-    /// Compares every full block; with `repair` drops the wrong ones.
+    /// Notes an error; true when it means that the disk does not give back what it holds.
+    fn is_the_disks(&self, writing: &crate::file::Writing, error: &io::Error) -> bool {
+        let Some(directory) = &writing.directory else { return false };
+        directory.note_error(&self.shared.counters, "checking a cached block", error);
+        directory.is_failed()
+    }
+
+    /// Compares every full block; with `repair` drops the wrong ones, and those that can't be read.
     fn scrub(&self, repair: bool, report: &mut VerifyReport, go_on: &mut dyn FnMut(&VerifyReport) -> bool) -> io::Result<()> {
         for block in 0..self.presence.block_count() {
             let mut writing = self.writing.lock();
@@ -134,8 +141,11 @@ impl CacheFile {
                 report.blocks_without_digest += 1;
                 continue;
             }
-            let record = self.stored_record(&mut writing, block)?;
-            let good = self.matches(block, record.digest)?;
+            let good = match self.stored_record(&mut writing, block).and_then(|record| self.matches(block, record.digest)) {
+                Ok(good) => good,
+                Err(error) if self.is_the_disks(&writing, &error) => false,
+                Err(error) => return Err(error),
+            };
             report.blocks += 1;
             report.bytes += self.block_length(block) as u64;
             if !good {
@@ -148,8 +158,9 @@ impl CacheFile {
                     self.drop_block(&mut writing, block);
                 }
             }
+            let failed = writing.directory.as_ref().is_some_and(|directory| directory.is_failed());
             drop(writing);
-            if !go_on(report) {
+            if !go_on(report) || failed {
                 return Ok(());
             }
         }
@@ -164,6 +175,9 @@ impl Shared {
         for directory in &self.directories {
             let ids = directory.ledger.lock().ids();
             for id in ids {
+                if directory.is_failed() {
+                    break; // nothing of it is used any more
+                }
                 let Some(file) = self.open_by_id(directory, &id) else {
                     continue;
                 };

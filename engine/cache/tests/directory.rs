@@ -261,6 +261,17 @@ fn a_disk_that_fails_while_in_use_is_left_alone() {
             data_path(dir.path(), &file.id()).exists()
         })
         .unwrap();
+    let whole = (0..)
+        .map(|n| cache.file(&object(&format!("whole{n}"), 2 * BLOCK)).unwrap())
+        .find(|file| {
+            fill(file);
+            data_path(dir.path(), &file.id()).exists()
+        })
+        .unwrap();
+    assert!(cache.sync_all(PATIENCE));
+    let closed = whole.identity().clone();
+    drop(whole);
+    assert!(cache.peek(&closed.id()).unwrap().durable);
     // A data file cut short under us stands for a disk that does not give back what it was given.
     let data = fs::OpenOptions::new().write(true).open(data_path(dir.path(), &file.id())).unwrap();
     data.set_len(10).unwrap();
@@ -270,6 +281,9 @@ fn a_disk_that_fails_while_in_use_is_left_alone() {
     assert_eq!(write(&file, 0..BLOCK), Kept::No(Unkept::Failing));
     assert_eq!(cache.counters().failed_directories, 1);
     assert!(cache.usage().directories[0].failed.is_some());
+    // What lies whole on it, and is not open, is as if it were not there: for whoever looks as for whoever opens.
+    assert_eq!(cache.peek(&closed.id()), None);
+    assert_eq!(cache.file(&closed).unwrap().present_bytes(), 0);
     for n in 1000..1010 {
         let file = cache.file(&object(&format!("k{n}"), BLOCK)).unwrap();
         fill(&file);

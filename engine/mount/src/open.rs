@@ -63,6 +63,10 @@ impl Mount {
     }
 
     fn open_passthrough(&self, unique: u64, raw: u64, object: &Arc<Object>) -> Result<i32, String> {
+        // Never waits for the disk here: until it has confirmed the file, and once it has failed, the node answers.
+        if !object.cache_file().is_some_and(|f| f.may_leave()) {
+            return Err("it is not, or no longer, whole on a disk that works".to_owned());
+        }
         // Held over the whole: two opens of one node must not make two backing ids.
         let mut doors = self.doors.lock();
         if let Some(id) = self.ledger.join(raw, unique) {
@@ -71,9 +75,7 @@ impl Mount {
             }
             return Ok(id);
         }
-        // Never waits for the disk here: until it has confirmed the file, the node answers.
-        let ready = object.cache_file().is_some_and(|f| f.is_durable());
-        let door = ready.then(|| object.door()).flatten().ok_or("it is not, or no longer, whole on the disk")?;
+        let door = object.door().ok_or("it was dropped a moment ago")?;
         let id = backing::open(self.device.raw(), door.as_raw_fd()).map_err(|e| {
             // Without the privilege, or on a stacked file system, it never works here: stop offering it.
             self.disable_passthrough(&e);

@@ -210,7 +210,9 @@ def cache_verify(as_json: Json = False) -> None:
         print_json(answer)
     else:
         print(f"{answer['files']} files, {show.size(answer['bytes'])} checked, {answer['bad_blocks']} damaged blocks dropped")
-    if answer["bad_blocks"]:
+    for directory, reason in answer["failed"].items():
+        print(f"{directory} is out of use until the node restarts: {reason}", file=sys.stderr)
+    if answer["bad_blocks"] or answer["failed"]:
         raise typer.Exit(Exit.FAILED)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from headrace._engine import Engine
 from headrace.settings import Settings
+
+_STAND_IN = "cache-in-need"
+_STAND_IN_BYTES = 16 << 20  # the least that a cache takes; the runtime directory lies in memory
 
 
 def start_engine(settings: Settings, lock_fds: list[int]) -> Engine:
@@ -18,6 +24,20 @@ def start_engine(settings: Settings, lock_fds: list[int]) -> Engine:
         boot_id=boot, log_file=None, deadline_seconds=settings.deadline, workers=settings.connections, kernel_mask=list(settings.kernel_mask),
         verify_reads=settings.verify_reads, page_bytes=settings.page_cache,
     )  # fmt: skip
+
+
+def start_without_cache(settings: Settings) -> Engine:
+    """An engine for mounts that must go on although no cache directory can be used: hardly anything is kept.
+
+    Its cache lies in the runtime directory, and goes with the next start.
+    """
+    place = settings.runtime / f"{_STAND_IN}-{os.getpid()}"
+    return start_engine(dataclasses.replace(settings, cache_directories=((str(place), _STAND_IN_BYTES),), cache_reserve=0), [])
+
+
+def drop_stand_ins(settings: Settings) -> None:
+    for left in settings.runtime.glob(f"{_STAND_IN}-*"):
+        shutil.rmtree(left)
 
 
 def add_origin(engine: Engine, settings: Settings, origin_id: str, bucket: str, origin: dict[str, Any]) -> None:

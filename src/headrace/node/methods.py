@@ -194,7 +194,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
             "rss_bytes": _rss(),
         },
         "speed": node.speed.now(),
-        "cache": node.engine.cache_usage(),
+        "cache": _cache(node),
         "counters": counters,
         "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
         "mounts": [_mount_status(node, i, m) for i, m in chosen.items()],
@@ -203,10 +203,30 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     }
 
 
+def _cache(node: Node) -> dict[str, Any]:
+    """What the cache occupies; where a stand-in serves, what it stands in for too."""
+    usage: dict[str, Any] = node.engine.cache_usage()
+    if node.cacheless:
+        lost = [{"path": path, "limit_bytes": size, "allocated_bytes": 0, "failed": node.cacheless} for path, size in node.settings.cache_directories]
+        usage["directories"] = lost + usage["directories"]
+    return usage
+
+
+def _listed(node: Node, mount_id: str, path: str) -> dict[str, Any]:
+    """What a mount's snapshot holds, and how much of it is cached. The mount itself has it in memory: a file that is gone is no end of it."""
+    try:
+        info = Engine.snapshot_info(path)
+        coverage = node.engine.coverage(mount_id, path, [])
+        skipped = Engine.snapshot_skipped(path, _SHOWN)
+    except EngineError as error:
+        names = ("files", "bytes", "skipped", "bytes_present", "files_complete", "files_durable")
+        return {**dict.fromkeys(names, 0), "skipped_keys": [], "warning": error.message}
+    held = {name: coverage[name] for name in ("bytes_present", "files_complete", "files_durable")}
+    return {"files": info["files"], "bytes": info["bytes"], "skipped": info["skipped"], "skipped_keys": skipped, **held}
+
+
 def _mount_status(node: Node, mount_id: str, entry: dict[str, Any]) -> dict[str, Any]:
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
-    info = Engine.snapshot_info(path)
-    coverage = node.engine.coverage(mount_id, path, [])
     expires = entry["origin"].get("expires")
     left = expires - time.time() if expires else None
     warning = None
@@ -215,10 +235,7 @@ def _mount_status(node: Node, mount_id: str, entry: dict[str, Any]) -> dict[str,
     return {
         "directory": entry["directory"], "source": f"s3://{entry['bucket']}/{entry['prefix']}".rstrip("/"),
         "endpoint": entry["origin"]["endpoint"], "snapshot": entry["snapshot"], "pinned": entry["pin"],
-        "files": info["files"], "bytes": info["bytes"], "skipped": info["skipped"],
-        "skipped_keys": Engine.snapshot_skipped(path, _SHOWN), "bytes_present": coverage["bytes_present"],
-        "files_complete": coverage["files_complete"], "files_durable": coverage["files_durable"],
-        "credentials_expire": expires, "warning": warning,
+        "credentials_expire": expires, "warning": warning, **_listed(node, mount_id, path),
         **node.engine.mount_status(mount_id),
     }  # fmt: skip
 
@@ -338,8 +355,13 @@ def cache_pin(node: Node, params: Params, _: Progress) -> dict[str, Any]:
 
 
 def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:
-    """Compares every cached block with its digest and drops what does not match. Progress: files and bytes done."""
-    return node.engine.cache_verify(lambda files, size: progress({"files": files, "bytes": size}))
+    """Compares every cached block with its digest and drops what does not match. Progress: files and bytes done.
+
+    `failed`: the directories that are out of use, of which no more is checked, with the reason.
+    """
+    report = node.engine.cache_verify(lambda files, size: progress({"files": files, "bytes": size}))
+    failed = {directory["path"]: directory["failed"] for directory in node.engine.cache_usage()["directories"] if directory["failed"]}
+    return {**report, "failed": failed}
 
 
 def renew(node: Node, mount_id: str, environment: dict[str, str] | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
 from headrace.node import parcel
-from headrace.node.engines import add_origin, start_engine
+from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
 from headrace.node.keeper import Kept, send_all
 from headrace.node.protocol import PROTOCOL, Lines
 from headrace.node.runtime import other_end
@@ -79,16 +79,27 @@ class Node:
         self.last_used = time.monotonic()
         self.began = time.time()
         self.fault: HeadraceError | None = None
+        self.cacheless: str | None = None  # why mounts go on without their cache
         self.volumes = HeldVolumes(self)
         try:
             self.engine = self._start_engine()
         except EngineError as error:
             # Commands get the reason; without an engine there is nothing else to do.
             self.fault = HeadraceError(error.code, error.message)
+            for mount_id in list(self.kept.mounts):
+                self._give_up(mount_id, error.message)
 
     def _start_engine(self) -> Engine:
-        engine = start_engine(self.settings, self.kept.locks)
-        for mount_id, mount in self.kept.mounts.items():
+        drop_stand_ins(self.settings)
+        try:
+            engine = start_engine(self.settings, self.kept.locks)
+        except EngineError as error:
+            if not self.kept.mounts:
+                raise
+            self.cacheless = error.message
+            print(f"node: {error.message}; what is mounted goes on without a cache until the node restarts", file=sys.stderr, flush=True)
+            engine = start_without_cache(self.settings)
+        for mount_id, mount in list(self.kept.mounts.items()):
             self._resume(engine, mount_id, mount)
         if not self.kept.locks:
             self._tell({"op": "locks"}, engine.lock_fds())
@@ -111,7 +122,13 @@ class Node:
                 **mount["look"],
             )
         except EngineError as error:
-            print(f"node: {mount['directory']} can't go on: {error.message}", file=sys.stderr, flush=True)
+            self._give_up(mount_id, error.message)
+
+    def _give_up(self, mount_id: str, reason: str) -> None:
+        """Ends a mount that nobody can serve. Its last descriptors are closed, so that programs get ENOTCONN instead of waiting forever."""
+        directory = self.kept.mounts[mount_id]["directory"]
+        print(f"node: {directory} can't go on: {reason}. Mount it again", file=sys.stderr, flush=True)
+        self.forget_mount(mount_id)
 
     def add_origin(self, engine: Engine, origin_id: str, mount: dict[str, Any]) -> None:
         add_origin(engine, self.settings, origin_id, mount["bucket"], mount["origin"])

@@ -1,0 +1,41 @@
+"""Stops single threads of another process, as a busy machine may for a moment: the others go on."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SEIZE, _INTERRUPT = 0x4206, 0x4207
+_WALL = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def threads(pid: int, name: str) -> list[int]:
+    """Threads of a process whose name begins so."""
+    return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().startswith(name)]
+
+
+@contextmanager
+def stopped(wanted: list[int]) -> Iterator[None]:
+    """These threads stand still until the end of the `with`, or until their process is killed."""
+    for thread in wanted:
+        _ptrace(_SEIZE, thread)
+        _ptrace(_INTERRUPT, thread)
+        assert os.WIFSTOPPED(os.waitpid(thread, _WALL)[1])
+    try:
+        yield
+    finally:
+        for thread in wanted:
+            # A killed one is kept by the kernel until whoever stopped it has seen its end.
+            with contextlib.suppress(ChildProcessError):
+                while not os.WIFSIGNALED(os.waitpid(thread, _WALL)[1]):
+                    pass
+
+
+def _ptrace(request: int, thread: int) -> None:
+    if _libc.ptrace(request, thread, None, None) != 0:
+        raise OSError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
