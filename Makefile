@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test bench campaign soak demo docs clean
+.PHONY: build check test fuzz bench campaign soak demo docs clean
 
 build: $(VENV)/.built
 
@@ -17,15 +17,27 @@ $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	touch $@
 
 check: build
-	$(VENV)/bin/ruff format --check src tests bench campaign demo docs
-	$(VENV)/bin/ruff check src tests bench campaign demo docs
+	$(VENV)/bin/ruff format --check src tests bench campaign demo docs fuzz
+	$(VENV)/bin/ruff check src tests bench campaign demo docs fuzz
 	$(VENV)/bin/mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 
-test: check
-	cargo test --quiet --workspace
+test: check $(VENV)/.fuzz
+	cargo test --quiet
+	$(FUZZ) --seconds 5
 	$(PY) -m pytest
+
+# What comes from outside, written by a program that looks for trouble (docs/fuzzing.md). `make fuzz SECONDS=600 ARGS="http --keep"`.
+FUZZ := PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m fuzz
+SECONDS := 60
+
+fuzz: build $(VENV)/.fuzz
+	$(FUZZ) --seconds $(SECONDS) $(ARGS)
+
+$(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.deps
+	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/fuzz.txt
+	touch $@
 
 # Figures, full size: about half an hour, root, 30 GB of disk. `make bench ARGS="warm cold --quick"` for a look.
 bench: build

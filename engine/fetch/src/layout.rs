@@ -5,7 +5,11 @@
 //! Formats: safetensors (8-byte little-endian header length, JSON with `data_offsets`), GGUF v2/v3 (key-value
 //! pairs, then tensor infos with offsets from the aligned data start). A header that can't be parsed, or is longer than
 //! what came by, simply gives no advice.
+//!
+//! Only the offsets are ever kept: read as a tree of values, a header can take 25 times its size, beside the memory budget.
 
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use std::fmt;
 use std::ops::Range;
 
 /// More tensors than any known model has; beyond it the header gives no advice.
@@ -66,12 +70,44 @@ fn safetensors(head: &[u8]) -> Option<Vec<u64>> {
     let length = u64::from_le_bytes(head.get(..8)?.try_into().ok()?);
     let data = 8u64.checked_add(length)?;
     let json = head.get(8..usize::try_from(data).ok()?)?;
-    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).ok()?;
-    if header.len() > TENSORS_MAX {
-        return None;
+    let Begins(begins) = serde_json::from_slice(json).ok()?;
+    begins.into_iter().map(|begin| begin.checked_add(data)).collect()
+}
+
+/// Where tensors begin, after the header, out of the JSON as it goes by.
+struct Begins(Vec<u64>);
+
+/// What is looked at of one tensor; `__metadata__` has none of it.
+#[derive(serde::Deserialize)]
+struct Tensor {
+    data_offsets: Option<(u64, u64)>,
+}
+
+impl<'de> Deserialize<'de> for Begins {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Header;
+
+        impl<'de> Visitor<'de> for Header {
+            type Value = Begins;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("tensors by name")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut tensors: M) -> Result<Begins, M::Error> {
+                let mut begins = Vec::new();
+                while let Some((IgnoredAny, tensor)) = tensors.next_entry::<IgnoredAny, Tensor>()? {
+                    begins.extend(tensor.data_offsets.map(|(begin, _)| begin));
+                    if begins.len() > TENSORS_MAX {
+                        return Err(M::Error::custom("too many tensors"));
+                    }
+                }
+                Ok(Begins(begins))
+            }
+        }
+
+        json.deserialize_map(Header)
     }
-    let begin = |tensor: &serde_json::Value| tensor.get("data_offsets")?.get(0)?.as_u64()?.checked_add(data);
-    Some(header.values().filter_map(begin).collect())
 }
 
 /// Reads GGUF's little-endian fields; every step checks its bounds.
@@ -209,6 +245,17 @@ mod tests {
         let data = (head.len() as u64).next_multiple_of(64);
         let known = layout("m.gguf", &head);
         assert_eq!(known.tensor(data + 5, data + 256), data..data + 128);
+    }
+
+    #[test]
+    fn metadata_of_any_shape_does_not_hide_the_tensors() {
+        let json = format!(
+            r#"{{"__metadata__":{{"a":[{}0],"b":{{"c":null}}}},"x":{{"shape":[4],"data_offsets":[0,16],"more":1.5}}}}"#,
+            "0,".repeat(100_000)
+        );
+        let head = [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
+        let data = head.len() as u64;
+        assert_eq!(layout("m.safetensors", &head).tensor(data + 3, data + 16), data..data + 16);
     }
 
     #[test]

@@ -19,6 +19,9 @@ mod error;
 mod fetcher;
 mod fill;
 mod flight;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod held;
 mod layout;
 mod memory;

@@ -17,6 +17,9 @@
 
 mod client;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod server;
 
 pub use client::{Client, RemoteFile};

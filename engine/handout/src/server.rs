@@ -47,6 +47,12 @@ impl Server {
         Ok(())
     }
 
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn serve_one(stream: UnixStream, resolver: Arc<dyn Resolver>) {
+        let server = Self { resolver, connections: AtomicUsize::new(1) };
+        Connection { server: &server, stream, files: HashMap::new(), next: 1 }.serve();
+    }
+
     fn accept(self: &Arc<Self>, listener: &UnixListener) {
         for stream in listener.incoming() {
             let stream = match stream {

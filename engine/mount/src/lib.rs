@@ -11,6 +11,9 @@
 
 mod backing;
 mod device;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kernel;
 mod ledger;
 mod mount;

@@ -49,7 +49,7 @@ pub struct MountConfig {
 /// A snapshot in use, with the file it came from.
 pub(crate) struct Slot {
     pub(crate) snapshot: Arc<Snapshot>,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 /// What the mount did.
@@ -146,7 +146,7 @@ impl Mount {
         Ok(mount)
     }
 
-    fn assemble(
+    pub(crate) fn assemble(
         config: MountConfig,
         device: Device,
         ledger: Ledger,
@@ -175,7 +175,7 @@ impl Mount {
         }))
     }
 
-    fn start(self: &Arc<Self>) -> Result<(), MountError> {
+    pub(crate) fn start(self: &Arc<Self>) -> Result<(), MountError> {
         for index in 0..READERS {
             let mount = Arc::clone(self);
             std::thread::Builder::new()

@@ -29,6 +29,8 @@ pub(crate) struct Connector {
     sources: Vec<std::net::IpAddr>,
     next_source: AtomicUsize,
     timeout: Duration,
+    #[cfg(feature = "fuzzing")]
+    pub(crate) script: std::sync::OnceLock<crate::fuzzing::Script>,
 }
 
 struct Proxy {
@@ -53,6 +55,8 @@ impl Connector {
             sources: config.source_addresses.clone(),
             next_source: AtomicUsize::new(0),
             timeout: config.connect_timeout,
+            #[cfg(feature = "fuzzing")]
+            script: std::sync::OnceLock::new(),
         })
     }
 
@@ -72,6 +76,10 @@ impl Connector {
     }
 
     pub(crate) fn connect(&self, timeout: Duration) -> Result<Connection, OriginError> {
+        #[cfg(feature = "fuzzing")]
+        if let Some(script) = self.script.get() {
+            return script.connect();
+        }
         let timeout = timeout.min(self.timeout).max(Duration::from_millis(1));
         let (host, port) = self.proxy.as_ref().map_or((self.host.as_str(), self.port), |p| (p.host.as_str(), p.port));
         let mut socket = self.dial(host, port, timeout).map_err(|e| self.unreachable(&e))?;

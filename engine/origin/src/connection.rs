@@ -52,6 +52,12 @@ impl Head {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
+    /// True when it has a header more than once, with different values.
+    pub(crate) fn contradicts_itself(&self, name: &str) -> bool {
+        let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim());
+        values.next().is_some_and(|first| values.any(|value| value != first))
+    }
+
     pub(crate) fn content_length(&self) -> Option<u64> {
         self.header("content-length")?.trim().parse().ok()
     }
@@ -169,12 +175,9 @@ impl Connection {
     fn read_chunked(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let line = self.read_line()?;
-            let digits = line.split(|b| *b == b';').next().unwrap_or_default();
-            let text = std::str::from_utf8(digits).unwrap_or_default().trim();
-            let length = usize::from_str_radix(text, 16).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a malformed chunk"))?;
+            let length = chunk_length(&self.read_line()?)?;
             if length == 0 {
-                while !self.read_line()?.is_empty() {}
+                self.skip_trailer()?;
                 return Ok(body);
             }
             if length > limit.saturating_sub(body.len()) {
@@ -183,7 +186,23 @@ impl Connection {
             let start = body.len();
             body.resize(start + length, 0);
             self.read_exact(&mut body[start..])?;
-            self.read_line()?;
+            if !self.read_line()?.is_empty() {
+                return Err(malformed_chunk());
+            }
+        }
+    }
+
+    /// What may follow the last chunk: headers that nobody needs, and not more of them than a head may have.
+    fn skip_trailer(&mut self) -> io::Result<()> {
+        let mut bytes = 0;
+        loop {
+            let line = self.read_line()?.len();
+            bytes += line;
+            match line {
+                0 => return Ok(()),
+                _ if bytes > HEAD_MAX => return Err(too_long()),
+                _ => {}
+            }
         }
     }
 
@@ -235,6 +254,17 @@ impl Connection {
 
 fn too_long() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the response is longer than it may be")
+}
+
+fn malformed_chunk() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a malformed chunk")
+}
+
+/// The number at the start of a chunk's first line; `from_str_radix` alone would take a sign too.
+fn chunk_length(line: &[u8]) -> io::Result<usize> {
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let text = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'));
+    text.and_then(|text| usize::from_str_radix(text, 16).ok()).ok_or_else(malformed_chunk)
 }
 
 fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {

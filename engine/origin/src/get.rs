@@ -231,6 +231,9 @@ fn ranged<'a>(object: &'a Pinned, what: &str, at: u64, end: u64) -> Request<'a> 
 /// Checks an answer before one byte of it counts.
 fn check(object: &Pinned, what: &str, head: &Head, at: u64, end: u64) -> Result<(), OriginError> {
     let wrong = |detail: String| OriginError::Protocol { object: what.to_owned(), detail };
+    if let Some(name) = ["content-range", "content-length", "etag", "x-amz-version-id"].iter().find(|name| head.contradicts_itself(name)) {
+        return Err(wrong(format!("{name} is there twice, with different values")));
+    }
     let expected = format!("bytes {at}-{}/{}", end - 1, object.size);
     let range = head.header("content-range").unwrap_or("");
     if !range.trim().eq_ignore_ascii_case(&expected) {

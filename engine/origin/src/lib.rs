@@ -10,6 +10,9 @@ mod connect;
 mod connection;
 mod counters;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod get;
 mod limit;
 mod list;

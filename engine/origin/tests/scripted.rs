@@ -228,6 +228,39 @@ fn no_byte_of_a_wrong_answer_counts() {
 }
 
 #[test]
+fn an_answer_that_contradicts_itself_does_not_count() {
+    // The first of two values is right: whoever stands between may have gone by the other.
+    for second in ["ETag: \"e2\"", "Content-Length: 7", "Content-Range: bytes 0-9/1000", "etag: W/\"e2\""] {
+        let answer = move |at, end| changed(at, end, |h| h.replace("\r\n\r\n", &format!("\r\n{second}\r\n\r\n")));
+        let server = Server::start(move |_, head| Answer::Break(answer(asked(head).0, asked(head).1)));
+        let (result, bytes) = server.get(100, 300, 20);
+        assert_eq!((result.unwrap_err().code(), bytes.len()), ("protocol", 0), "{second}");
+    }
+    let server = Server::start(|_, head| {
+        let (at, end) = asked(head);
+        Answer::Send(changed(at, end, |h| h.replace("\r\n\r\n", "\r\nETag: \"e1\"\r\n\r\n")))
+    });
+    assert_eq!(server.get(100, 300, 10).1, content(100, 300), "said twice is no contradiction");
+}
+
+#[test]
+fn chunks_out_of_step_are_not_read_as_a_listing() {
+    let page = "<ListBucketResult><Contents><Key>p/a</Key></Contents></ListBucketResult>";
+    let chunked = |size: &str, after: &str, trailer: &str| {
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n{page}{after}\r\n0\r\n{trailer}\r\n").into_bytes()
+    };
+    let size = format!("{:x}", page.len());
+    let ask = |answer: Vec<u8>| {
+        list(move |number, _| if number > 12 { Answer::Send(status("403 Forbidden", "")) } else { Answer::Break(answer.clone()) })
+    };
+    assert_eq!(ask(chunked(&size, "", "Expires: never\r\n")).1, ["p/a"]);
+    let endless = "X: y\r\n".repeat(20_000);
+    for wrong in [chunked(&format!("+{size}"), "", ""), chunked(&size, "!", ""), chunked(&size, "", &endless)] {
+        assert!(ask(wrong).0.is_err());
+    }
+}
+
+#[test]
 fn a_replaced_object_is_told_at_once() {
     let server = Server::start(|_, _| Answer::Send(status("412 Precondition Failed", "<Error><Code>PreconditionFailed</Code></Error>")));
     let (result, bytes) = server.get(0, 10, 10);

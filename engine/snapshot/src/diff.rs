@@ -1,8 +1,10 @@
 //! What a refresh found: two trees walked in step, without a table of either.
 
 use crate::entry::{Entry, EntryId, EntryKind};
+use crate::members::Members;
 use crate::snapshot::Snapshot;
 use std::cmp::Ordering;
+use std::iter::Peekable;
 
 /// How a file differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,21 +52,10 @@ pub fn diff(old: &Snapshot, new: &Snapshot, visit: &mut dyn FnMut(Change)) -> Di
 }
 
 /// Two directories of the same path, or one where the other side has none.
-struct Frame {
-    old: Option<Cursor>,
-    new: Option<Cursor>,
+struct Frame<'a> {
+    old: Option<Peekable<Members<'a>>>,
+    new: Option<Peekable<Members<'a>>>,
     path_bytes: usize,
-}
-
-struct Cursor {
-    directory: EntryId,
-    index: usize,
-}
-
-impl Cursor {
-    fn begin(directory: EntryId) -> Self {
-        Cursor { directory, index: 0 }
-    }
 }
 
 struct Walk<'a> {
@@ -79,10 +70,10 @@ type Found<'a> = Option<(EntryId, Entry<'a>)>;
 
 impl<'a> Walk<'a> {
     fn run(&mut self) {
-        let mut frames = vec![Frame { old: Some(Cursor::begin(EntryId::ROOT)), new: Some(Cursor::begin(EntryId::ROOT)), path_bytes: 0 }];
+        let mut frames = vec![self.frame(Some(EntryId::ROOT), Some(EntryId::ROOT))];
         while let Some(frame) = frames.last_mut() {
             self.path.truncate(frame.path_bytes);
-            let (old, new) = (peek(self.old, &frame.old), peek(self.new, &frame.new));
+            let (old, new) = (peek(&mut frame.old), peek(&mut frame.new));
             let order = match (&old, &new) {
                 (None, None) => {
                     frames.pop();
@@ -100,8 +91,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Directories of the path that the walk has come to.
+    fn frame(&self, old: Option<EntryId>, new: Option<EntryId>) -> Frame<'a> {
+        let begin = |snapshot: &'a Snapshot, directory| snapshot.members(directory).peekable();
+        Frame {
+            old: old.map(|directory| begin(self.old, directory)),
+            new: new.map(|directory| begin(self.new, directory)),
+            path_bytes: self.path.len(),
+        }
+    }
+
     /// Tells what is to be told about one name; what must be walked below it comes back.
-    fn compare(&mut self, old: Found<'a>, new: Found<'a>) -> Option<Frame> {
+    fn compare(&mut self, old: Found<'a>, new: Found<'a>) -> Option<Frame<'a>> {
         let name = old.or(new).map(|(_, entry)| entry.name)?;
         self.path.extend_from_slice(name);
         let (old_file, old_directory) = sort_out(old);
@@ -115,7 +116,7 @@ impl<'a> Walk<'a> {
             return None;
         }
         self.path.push(b'/');
-        Some(Frame { old: old_directory.map(Cursor::begin), new: new_directory.map(Cursor::begin), path_bytes: self.path.len() })
+        Some(self.frame(old_directory, new_directory))
     }
 
     fn tell(&mut self, old: Option<EntryId>, new: Option<EntryId>) {
@@ -130,15 +131,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn peek<'a>(snapshot: &'a Snapshot, cursor: &Option<Cursor>) -> Found<'a> {
-    let cursor = cursor.as_ref()?;
-    let id = snapshot.children(cursor.directory).get(cursor.index)?;
-    Some((id, snapshot.entry(id)?))
+fn peek<'a>(members: &mut Option<Peekable<Members<'a>>>) -> Found<'a> {
+    members.as_mut()?.peek().copied()
 }
 
-fn step(cursor: &mut Option<Cursor>, taken: bool) {
-    if let Some(cursor) = cursor {
-        cursor.index += usize::from(taken);
+fn step(members: &mut Option<Peekable<Members<'_>>>, taken: bool) {
+    if let (Some(members), true) = (members, taken) {
+        members.next();
     }
 }
 

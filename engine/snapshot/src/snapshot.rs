@@ -4,6 +4,7 @@ use crate::columns::{Children, Columns};
 use crate::entry::{Entry, EntryId, EntryKind, SnapshotHeader, Totals};
 use crate::error::SnapshotError;
 use crate::layout::{BadHeader, CHILDREN, FORMAT, FileHeader, RECORDS, SECTION_NAMES, SECTIONS, SKIPPED, SKIPPED_HEAD_BYTES, TEXT, u32_at};
+use crate::members::Members;
 use crate::record::{Body, RECORD_BYTES};
 use crate::rules::SkipReason;
 use memmap2::Mmap;
@@ -140,6 +141,11 @@ impl Snapshot {
     pub fn children(&self, dir: EntryId) -> Children<'_> {
         let record = self.columns().record(dir.0);
         Children::of(record.as_ref(), dir.0, self.section(CHILDREN))
+    }
+
+    /// What is in a directory, as [`Snapshot::children`], with the entries; a walk by it ends, whatever the file holds.
+    pub fn members(&self, dir: EntryId) -> Members<'_> {
+        Members::of(self, dir)
     }
 
     /// The entry at a path such as `a/b`, without slashes around it; `""` is the root.

@@ -77,15 +77,15 @@ pub fn select(snapshot: &Snapshot, paths: &[String]) -> (Vec<EntryId>, Vec<Strin
 }
 
 fn walk(snapshot: &Snapshot, top: EntryId, visit: &mut impl FnMut(EntryId)) {
-    let mut stack = vec![top];
-    while let Some(id) = stack.pop() {
-        match snapshot.entry(id) {
-            Some(entry) if entry.kind == EntryKind::File => visit(id),
-            Some(_) => {
-                let children = snapshot.children(id);
-                stack.extend((0..children.len()).rev().filter_map(|i| children.get(i)));
-            }
-            None => {}
+    if snapshot.entry(top).is_some_and(|entry| entry.kind == EntryKind::File) {
+        return visit(top);
+    }
+    let mut open = vec![snapshot.members(top)];
+    while let Some(directory) = open.last_mut() {
+        match directory.next() {
+            Some((file, entry)) if entry.kind == EntryKind::File => visit(file),
+            Some((below, _)) => open.push(snapshot.members(below)),
+            None => drop(open.pop()),
         }
     }
 }

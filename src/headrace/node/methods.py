@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace._engine import Engine, EngineError, __version__
-from headrace.errors import BusyFailure, MountFailure, NotFound, from_code
+from headrace.errors import BusyFailure, MountFailure, NotFound, UsageError, from_code
 from headrace.node import resolver
 from headrace.node.listing import publish_listing
 from headrace.node.metrics import text as prometheus
@@ -341,6 +341,8 @@ def cache_evict(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """Drops `paths` from the cache, or with `all` everything that is not pinned; answers the bytes freed."""
     if params.get("all"):
         return {"bytes": node.engine.cache_evict(None)}
+    if not params.get("paths"):
+        raise UsageError("bad-request", "paths: there are none; name what to drop, or drop everything with `all`")
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
     ids = node.engine.cache_ids(mount_id, path, _inside(entry, params["paths"]))

@@ -22,9 +22,11 @@ from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
 from headrace.node import parcel
+from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
 from headrace.node.keeper import Kept, send_all
-from headrace.node.protocol import PROTOCOL, Lines
+from headrace.node.parameters import checked
+from headrace.node.protocol import PROTOCOL, Lines, Malformed
 from headrace.node.runtime import other_end
 from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
@@ -32,9 +34,13 @@ from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_sm
 from headrace.node.volume_methods import HeldVolumes, renew_volume
 
 _CONNECTIONS_MAX = 256
+# Of a method's name that nobody knows.
+_NAME_SHOWN = 80
 _CREDENTIAL_CHECK_SECONDS = 20.0
 # Temporary credentials are renewed this long before they expire.
 _RENEW_SECONDS = 900.0
+# A long request that the end has cut off answers within this.
+_LAST_ANSWERS_SECONDS = 2.0
 
 
 class Progress:
@@ -76,6 +82,7 @@ class Node:
         self.speed = Speed()
         self.stopping = threading.Event()
         self.connections = 0
+        self.answering = Answering()
         self.last_used = time.monotonic()
         self.began = time.time()
         self.fault: HeadraceError | None = None
@@ -229,6 +236,8 @@ class Node:
         if not self.fault:
             self.engine.shutdown()
         self._tell({"op": "done"})
+        # Whoever asked for the end is told before it comes.
+        self.answering.wait_none(_LAST_ANSWERS_SECONDS)
         os._exit(0)
 
     def _drop_dead_mounts(self) -> None:
@@ -286,7 +295,12 @@ class Node:
             for message in lines:
                 self.last_used = time.monotonic()
                 progress.request = message.get("id")
-                lines.send({"id": message.get("id"), **self._answer(progress, message)})
+                with self.answering:
+                    lines.send({"id": message.get("id"), **self._answer(progress, message)})
+        except Malformed as error:
+            print(f"node: a connection ended: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # it may not wait for the answer
+                lines.send({"id": None, "error": {"code": "bad-request", "message": error.message}})
         except (OSError, NodeFailure) as error:
             # The command has gone away; what it asked for was cancelled with it.
             print(f"node: a command's connection ended: {error}", file=sys.stderr, flush=True)
@@ -302,13 +316,15 @@ class Node:
         try:
             if self.fault:
                 raise self.fault
-            method = METHODS.get(str(message.get("method")))
+            name = message.get("method")
+            method = METHODS.get(name) if isinstance(name, str) else None
             if method is None:
+                shown = name[:_NAME_SHOWN] if isinstance(name, str) else type(name).__name__
                 raise NodeFailure(
                     "unknown",
-                    f"method: the node knows no {message.get('method')!r}; restart it after an upgrade",
+                    f"method: the node knows no {shown!r}; restart it after an upgrade",
                 )
-            return {"result": method(self, dict(message.get("params") or {}), progress)}
+            return {"result": method(self, checked(str(name), message.get("params")), progress)}
         except (HeadraceError, EngineError) as error:
             return {"error": {"code": error.code, "message": error.message}}
         except Exception as error:
