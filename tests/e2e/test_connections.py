@@ -31,6 +31,13 @@ def test_https_with_a_private_authority(headrace: Headrace, bucket: Bucket, serv
         assert (headrace.mount(bucket.uri("m")) / "a").read_bytes() == data
 
 
+def test_a_handshake_that_breaks_is_tried_again(headrace: Headrace, bucket: Bucket, server: Access, tmp_path: Path) -> None:
+    data = bucket.put("m/a", MIB)
+    with https_front(address(server.endpoint), tmp_path, breaks=2) as (endpoint, authority):
+        headrace.environment |= {"AWS_ENDPOINT_URL": endpoint, "AWS_CA_BUNDLE": str(authority)}
+        assert (headrace.mount(bucket.uri("m")) / "a").read_bytes() == data
+
+
 def test_https_through_a_proxy(headrace: Headrace, bucket: Bucket, server: Access, tmp_path: Path) -> None:
     data = bucket.put("m/a", MIB)
     seen: list[str] = []

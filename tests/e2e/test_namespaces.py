@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.bucket import Bucket
 from support.headrace import Headrace, wait_until
 
@@ -71,3 +73,32 @@ def test_bind_mounts_made_before_and_after_a_kill(headrace: Headrace, bucket: Bu
     assert {name: after.digest(name) for name in expected} == expected
     before.close()
     after.close()
+
+
+@pytest.mark.parametrize("linked", ["the mount point", "a directory above it"])
+def test_a_mount_point_behind_a_link(headrace: Headrace, bucket: Bucket, linked: str) -> None:
+    """The kernel lists the place without links. What looked for the path as typed found nothing: no read-ahead, and no unmounting."""
+    data = bucket.put("m/a", 3 * MIB)
+    real, link = headrace.base / "real", headrace.base / "link"
+    (real / "mnt").mkdir(parents=True)
+    link.symlink_to(real / "mnt" if linked == "the mount point" else real)
+    typed = link if linked == "the mount point" else link / "mnt"
+    headrace.run("mount", bucket.uri("m"), str(typed))
+    assert [mount["directory"] for mount in headrace.status()["mounts"]] == [str(real / "mnt")]
+    assert (typed / "a").read_bytes() == data
+    device = os.stat(real / "mnt").st_dev
+    assert Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb").read_text().strip() == "4096"
+    for path in (typed, real / "mnt"):
+        assert "snapshot v1" in headrace.run("refresh", str(path)).stdout
+        headrace.run("warm", str(path / "a"))
+    assert "already mounted" in headrace.run("mount", bucket.uri("m"), str(typed), check=False).stderr
+    headrace.run("umount", str(typed))
+    assert not os.path.ismount(real / "mnt")
+
+
+def test_a_place_that_somebody_else_unmounted_is_free_at_once(headrace: Headrace, bucket: Bucket) -> None:
+    data = bucket.put("m/a", 1000)
+    for _ in range(3):
+        directory = headrace.mount(bucket.uri("m"))
+        assert (directory / "a").read_bytes() == data
+        subprocess.run(["umount", str(directory)], check=True)

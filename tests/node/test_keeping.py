@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,16 @@ def test_one_keeper_for_a_socket(tmp_path: Path) -> None:
     assert keeper.begin(str(tmp_path / "run/node.sock")) is None
     for fd in (*first.guard, *first.listeners):
         os.close(fd)
+
+
+def test_a_node_that_was_well_is_followed_at_once_and_one_that_dies_of_what_it_finds_ever_more_slowly() -> None:
+    one = keeper.Keeper(Kept())
+    for turn in range(3):
+        one.ready = None  # died before it was ready
+        one._bury()
+        assert one.deaths == turn + 1
+    one.ready = time.monotonic() - 2 * keeper._CALM_SECONDS
+    one._bury()
+    assert one.deaths == 0
+    assert list(keeper._PAUSES) == sorted(keeper._PAUSES)
+    assert keeper._PAUSES[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import ssl
 import subprocess
@@ -21,8 +22,11 @@ def address(endpoint: str) -> tuple[str, int]:
 
 
 @contextmanager
-def https_front(target: tuple[str, int], directory: Path) -> Iterator[tuple[str, Path]]:
-    """An HTTPS endpoint before a plain server, and the certificate authority (a PEM file) that vouches for it."""
+def https_front(target: tuple[str, int], directory: Path, breaks: int = 0) -> Iterator[tuple[str, Path]]:
+    """An HTTPS endpoint before a plain server, and the certificate authority (a PEM file) that vouches for it.
+
+    The first `breaks` connections break in the middle of the handshake.
+    """
     certificate, key = directory / "front.pem", directory / "front.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
@@ -33,7 +37,13 @@ def https_front(target: tuple[str, int], directory: Path) -> Iterator[tuple[str,
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 
+    numbers = itertools.count()
+
     def handle(plain: socket.socket) -> None:
+        if next(numbers) < breaks:
+            plain.recv(1)
+            plain.close()
+            return
         with contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as secure:
             _join(secure, socket.create_connection(target))
 

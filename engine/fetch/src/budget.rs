@@ -187,3 +187,62 @@ fn size_class(bytes: usize) -> usize {
     const SMALL: usize = 256 * 1024;
     if bytes <= SMALL { bytes.next_multiple_of(16 * 1024) } else { SEGMENT_BYTES }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    #[derive(Default)]
+    struct Disk {
+        lags: AtomicUsize,
+    }
+
+    impl Relief for Disk {
+        fn drop_one(&self, _any: bool) -> bool {
+            false
+        }
+
+        fn lagging(&self) -> bool {
+            self.lags.load(Relaxed) > 0
+        }
+
+        fn note_lag(&self) {
+            self.lags.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn dry(urgent: bool) -> (Arc<Pool>, Vec<Buffer>) {
+        let pool = Pool::new(0);
+        let buffers = std::iter::from_fn(|| pool.take(SEGMENT_BYTES, urgent)).collect();
+        (pool, buffers)
+    }
+
+    #[test]
+    fn a_prefetch_gives_up_waiting_for_memory_and_a_reader_has_a_reserve() {
+        let (pool, held) = dry(false);
+        assert!(!held.is_empty());
+        assert!(pool.acquire(SEGMENT_BYTES, &|| false, &|| false).is_none());
+        assert!(pool.acquire(SEGMENT_BYTES, &|| true, &|| false).is_some());
+    }
+
+    #[test]
+    fn a_busy_machine_is_not_a_slow_disk() {
+        let (pool, held) = dry(true);
+        let disk = Arc::new(Disk::default());
+        let relief: Weak<dyn Relief> = Arc::downgrade(&(Arc::clone(&disk) as Arc<dyn Relief>));
+        pool.set_relief(relief);
+        // The disk keeps up: after a few turns of waiting a buffer is free again.
+        let (turns, held) = (Cell::new(0), RefCell::new(held));
+        let waiting = || {
+            turns.set(turns.get() + 1);
+            if turns.get() == 6 {
+                held.borrow_mut().pop();
+            }
+            false
+        };
+        assert!(pool.acquire(SEGMENT_BYTES, &|| true, &waiting).is_some());
+        assert_eq!(disk.lags.load(Relaxed), 0);
+    }
+}

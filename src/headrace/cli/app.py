@@ -14,6 +14,7 @@ import typer
 
 from headrace import settings as configuration
 from headrace.cli import doctor, logs, mounting, node, show
+from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.node.client import connect
@@ -44,7 +45,7 @@ def status(directory: Annotated[str | None, typer.Argument(help="One mount only.
         print("no node runs; nothing is mounted")
         return None
     with client:
-        answer = client.call("status", directory=os.path.abspath(directory) if directory else None)
+        answer = client.call("status", directory=place(directory) if directory else None)
     if as_json:
         return print_json(answer)
     _show_status(answer)
@@ -83,7 +84,7 @@ def refresh(directory: Directory, as_json: Json = False) -> None:
     """回源: list the bucket again, publish what changed, and switch this mount to it."""
     progress = show.Progress(as_json)
     with running() as client:
-        answer = client.call("refresh", progress, directory=os.path.abspath(directory))
+        answer = client.call("refresh", progress, directory=place(directory))
     progress.done()
     if as_json:
         return print_json(answer)
@@ -103,7 +104,7 @@ def refresh(directory: Directory, as_json: Json = False) -> None:
 def snapshots(directory: Directory, as_json: Json = False) -> None:
     """Versions kept, and how much of each can still be read."""
     with running() as client:
-        answer = client.call("snapshots", directory=os.path.abspath(directory))
+        answer = client.call("snapshots", directory=place(directory))
     if as_json:
         return print_json(answer)
     for version in answer["versions"]:
@@ -126,7 +127,7 @@ def snapshots(directory: Directory, as_json: Json = False) -> None:
 def rollback(directory: Directory, snapshot: Annotated[str, typer.Argument(help="The version to go back to.")]) -> None:
     """Switch a mount to a version held; at once."""
     with running() as client:
-        answer = client.call("rollback", directory=os.path.abspath(directory), snapshot=snapshot)
+        answer = client.call("rollback", directory=place(directory), snapshot=snapshot)
     print(f"{answer['directory']} now shows {answer['snapshot']}")
 
 
@@ -143,7 +144,7 @@ def warm(
     """
     progress = show.Progress(as_json)
     with running() as client:
-        answer = client.call("warm", progress, paths=[os.path.abspath(p) for p in paths], include=include or [], exclude=exclude or [])
+        answer = client.call("warm", progress, paths=[place(p) for p in paths], include=include or [], exclude=exclude or [])
     progress.done()
     if as_json:
         print_json(answer)
@@ -177,7 +178,7 @@ def cache_evict(
     if not paths and not everything:
         raise UsageError("bad-setting", "paths: give files or directories in a mount, or --all")
     with running() as client:
-        answer = client.call("cache.evict", paths=[os.path.abspath(p) for p in paths or []], all=everything)
+        answer = client.call("cache.evict", paths=[place(p) for p in paths or []], all=everything)
     print(f"{show.size(answer['bytes'])} freed")
 
 
@@ -195,7 +196,7 @@ def cache_unpin(paths: Annotated[list[str], typer.Argument(help="Files or direct
 
 def _pin(paths: list[str], pinned: bool) -> None:
     with running() as client:
-        answer = client.call("cache.pin", paths=[os.path.abspath(p) for p in paths], pinned=pinned)
+        answer = client.call("cache.pin", paths=[place(p) for p in paths], pinned=pinned)
     print(f"{answer['files']} files {'pinned' if pinned else 'unpinned'}")
 
 
@@ -220,7 +221,7 @@ def cache_verify(as_json: Json = False) -> None:
 def credentials(directory: Directory) -> None:
     """Give a living mount the credentials of this command's environment."""
     with running() as client:
-        answer = client.call("credentials", directory=os.path.abspath(directory), environment=captured(dict(os.environ)))
+        answer = client.call("credentials", directory=place(directory), environment=captured(dict(os.environ)))
     print("replaced" + ("" if answer["expires"] is None else f"; they expire at {answer['expires']:.0f} (Unix time)"))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from headrace import settings as configuration
 from headrace.cli import show
 from headrace.cli.mounting import MountRequest, mode, tell
+from headrace.cli.place import place
 from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.node.client import connect_or_start
 from headrace.node.volumes import parse_uri
@@ -40,7 +41,7 @@ _LOOK: dict[str, Callable[[str, str], int]] = {
 def parse(source: str, directory: str, options: list[str]) -> tuple[MountRequest, dict[str, str | None]]:
     """The mount that a line of fstab asks for, and the settings it brings. UsageError names a wrong option."""
     parse_uri(source)
-    request = MountRequest(source, os.path.abspath(directory))
+    request = MountRequest(source, place(directory))
     settings: dict[str, str | None] = {}
     for option in (o.strip() for group in options for o in group.split(",")):
         name, _, value = option.partition("=")

@@ -18,6 +18,7 @@ import typer
 
 from headrace import settings as configuration
 from headrace.cli import show
+from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import MountFailure, NodeFailure, UsageError
 from headrace.node import mountinfo
@@ -42,7 +43,7 @@ class MountRequest:
 
     def ask(self, client: Client, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
         """Mounts; the directory is made if need be, and taken away again when the mount fails."""
-        target = Path(os.path.abspath(self.directory))
+        target = Path(place(self.directory))
         created = prepare(target)
         look = {"uid": None, "gid": None, "file_mode": 0o444, "dir_mode": 0o555, "allow_other": False, "passthrough": True}
         try:
@@ -90,7 +91,7 @@ def mount(
         "allow_other": allow_other, "passthrough": passthrough,
     }  # fmt: skip
     origin = {"endpoint": endpoint, "region": region, "addressing": addressing, "anonymous": anonymous}
-    request = MountRequest(source, os.path.abspath(directory), snapshot, pin, origin, look)
+    request = MountRequest(source, place(directory), snapshot, pin, origin, look)
     progress = show.Progress(as_json)
     try:
         with connect_or_start(settings) as client:
@@ -179,4 +180,4 @@ def umount(
 ) -> None:
     """Unmount."""
     with running() as client:
-        client.call("umount", directory=os.path.abspath(directory), lazy=lazy)
+        client.call("umount", directory=place(directory), lazy=lazy)

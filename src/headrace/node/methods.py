@@ -89,6 +89,7 @@ def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
 @contextlib.contextmanager
 def _place(node: Node, directory: str) -> Iterator[None]:
     """A directory for one mount at a time; others go on while this one lists its bucket."""
+    node.drop_dead_mounts()
     with node.commands:
         taken = directory in node.mounting or any(m["directory"] == directory for m in node.kept.mounts.values())
         if taken:

@@ -210,7 +210,7 @@ class Node:
             threading.Thread(target=Scrubber(self.engine, self.settings, self.stopping).run, daemon=True).start()
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
-            self._drop_dead_mounts()
+            self.drop_dead_mounts()
             if not self.fault:
                 self.speed.note(self.engine.counters())
             keep_log_small(sys.stderr.fileno(), Path(self.settings.log_file), self.settings.log_size)
@@ -240,7 +240,7 @@ class Node:
         self.answering.wait_none(_LAST_ANSWERS_SECONDS)
         os._exit(0)
 
-    def _drop_dead_mounts(self) -> None:
+    def drop_dead_mounts(self) -> None:
         """Mounts that somebody else has unmounted."""
         if self.fault:
             return
