@@ -88,10 +88,18 @@ def _keep(target: Target, found: Path, known: Path) -> None:
 
     Edges only, not how often each is passed: that would be thousands of inputs, which a run finds again within minutes.
     """
+    if target.written_in == "python":
+        print(f"{target.name}: Atheris can't merge; copy what is worth it by hand from {found}")
+        return
     merged = FOUND / target.name / "merged"
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir()
-    subprocess.run([*target.command(), *target.options(), "-merge=1", str(merged), str(known), str(found)], cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(
+        [*target.command(), *target.options(), "-set_cover_merge=1", "-use_counters=0", str(merged), str(known), str(found)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     # Inputs that a person wrote keep their names, also where a found one would do.
     for path in known.iterdir():
         if re.fullmatch(r"[0-9a-f]{40}", path.name):

@@ -131,8 +131,14 @@ fn send(asked: &Asked, unique: u64) {
 /// One answer; `None` when none comes.
 fn receive() -> Option<Vec<u8>> {
     let mut bytes = vec![0; ANSWER_MAX as usize + 4096];
-    // SAFETY: the buffer is valid for its length.
-    let count = unsafe { libc::read(KERNEL.socket.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+    let count = loop {
+        // SAFETY: the buffer is valid for its length.
+        let count = unsafe { libc::read(KERNEL.socket.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+        // libFuzzer's alarm goes off every few seconds, and a socket with a time limit is not read on by itself.
+        if count >= 0 || std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+            break count;
+        }
+    };
     bytes.truncate(usize::try_from(count).ok()?);
     assert!(bytes.len() >= ANSWER_HEADER && bytes[..4] == (bytes.len() as u32).to_ne_bytes(), "an answer tells its own length");
     Some(bytes)

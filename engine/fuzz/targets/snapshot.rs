@@ -49,6 +49,8 @@ fn refused(error: &SnapshotError) {
 fn ask(snapshot: &Snapshot, entries_max: usize, consistent: bool) {
     let files: Vec<EntryId> = snapshot.files().collect();
     assert!(files.len() <= entries_max);
+    let totals = snapshot.totals();
+    assert!(totals.files.checked_add(totals.dirs).is_some_and(|all| all < entries_max as u64), "more than there can be: {totals:?}");
     assert!(snapshot.skipped().count() <= entries_max * RECORD_BYTES);
     for id in (0..entries_max as u32 + 2).map(EntryId) {
         entry(snapshot, id, consistent);

@@ -4,7 +4,7 @@ use crate::connection::{Connection, Head};
 use crate::error::OriginError;
 use crate::origin::Origin;
 use crate::sign::{Signable, encode_path, sign};
-use crate::xml::ErrorBody;
+use crate::xml::{ErrorBody, read};
 use jiff::Timestamp;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -69,7 +69,7 @@ impl Origin {
     pub(crate) fn refusal(&self, connection: &mut Connection, head: &Head, request: &Request<'_>) -> OriginError {
         let body = if request.method == "HEAD" { Ok(Vec::new()) } else { connection.read_text(head, ERROR_MAX) };
         let text = body.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-        let error: ErrorBody = quick_xml::de::from_str(&text).unwrap_or_default();
+        let error: ErrorBody = read(&text).unwrap_or_default();
         self.explain(head, &error, request)
     }
 

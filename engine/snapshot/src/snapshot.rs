@@ -77,6 +77,11 @@ impl Snapshot {
         if !whole || root != Some(EntryKind::Directory) {
             return Err(Bad::Section("the records have no root".to_owned()));
         }
+        let entries = (snapshot.section(RECORDS).len() / RECORD_BYTES) as u64;
+        // Sums are made of them, and answers for `statfs`.
+        if snapshot.totals.files.saturating_add(snapshot.totals.dirs) >= entries {
+            return Err(Bad::Section("the totals: more than there are records".to_owned()));
+        }
         Ok(snapshot)
     }
 

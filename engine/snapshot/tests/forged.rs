@@ -4,14 +4,20 @@ use headrace_snapshot::{Builder, EntryId, Snapshot, SnapshotHeader, diff};
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A snapshot of these sections.
 fn file(records: &[u8], text: &[u8], children: &[u8]) -> Vec<u8> {
+    file_of(0, records, text, children)
+}
+
+/// A snapshot of these sections, which says that it has so many files.
+fn file_of(files: u64, records: &[u8], text: &[u8], children: &[u8]) -> Vec<u8> {
     let sections = [records, text, children, &[]];
     let mut out = b"HEADRSNP".to_vec();
     out.extend(1u32.to_le_bytes());
     let length = 8 + 4 + 4 + 8 + 4 * 8 + 4 * 16 + 1 + 3 * 4 + 8;
     out.extend((length as u32).to_le_bytes());
-    out.extend([0; 8 + 4 * 8]);
+    out.extend([0; 8]);
+    out.extend(files.to_le_bytes());
+    out.extend([0; 3 * 8]);
     for section in sections {
         out.extend((section.len() as u64).to_le_bytes());
         out.extend(xxh3_64(section).to_le_bytes());
@@ -75,4 +81,14 @@ fn walks_end(bytes: &[u8], files: u64) {
     assert_eq!(diff(&forged, &empty, &mut |_| {}).gone, files);
     assert_eq!(diff(&forged, &forged, &mut |_| {}).unchanged, files);
     assert_eq!(forged.members(EntryId::ROOT).count(), 1, "the root has one child of its own");
+}
+
+#[test]
+fn totals_beyond_the_records_are_refused() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let records = [record(0, 0, 1, 0), record(0, 0, 0, 1)].concat();
+    for (files, good) in [(1, true), (2, false), (u64::MAX, false)] {
+        std::fs::write(&path, file_of(files, &records, b"d", &1u32.to_le_bytes())).unwrap();
+        assert_eq!(Snapshot::open(path.path()).is_ok(), good, "{files} files");
+    }
 }
