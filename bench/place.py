@@ -1,22 +1,30 @@
-"""Where a run takes place: a directory, a server, prepared objects, and systems; all gone at the end."""
+"""Where a run takes place: a directory, servers, prepared objects, and systems; all gone at the end."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from bench import machine, raw, readers
+from bench import link, machine, raw, readers
 from bench.measure import Repeats
+from bench.seats import Route, Seat
+from bench.systems import System
 from bench.systems.headrace import Headrace
 from headrace.testing.content import write_file
+from headrace.testing.delay import delayed
 from headrace.testing.seaweed import Seaweed, seaweed
 
 BUCKET = "bench"
 GIB = 1 << 30
 MIB = 1 << 20
+_UPLOADS = 16  # at once
+_IN_A_DIRECTORY = 100
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Object:
 
     @property
     def source(self) -> str:
-        """What to mount; the object is the only file in it."""
+        """What to mount."""
         return f"s3://{BUCKET}/{self.key.rpartition('/')[0]}"
 
     @property
@@ -55,35 +63,95 @@ class Object:
         return self.key.rpartition("/")[2]
 
 
+@dataclass(frozen=True)
+class Tree:
+    """Many objects below one prefix, and their signed addresses at the server itself."""
+
+    prefix: str
+    objects: tuple[Object, ...]
+    signed: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        return f"s3://{BUCKET}/{self.prefix}"
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.objects)
+
+    def path(self, below: Path, wanted: Object) -> Path:
+        """Of an object, with the tree mounted on `below`."""
+        return below / wanted.key.removeprefix(f"{self.prefix}/")
+
+
 @dataclass
 class Place:
-    """Made by `place()`. Server and objects come when first asked for and are shared by the scenarios of a run."""
+    """Made by `place()`. Server and objects come when first asked for and are shared by the scenarios of a run.
+
+    Native files lie below `native`, in the tree that their keys make.
+    """
 
     directory: Path
     plan: Plan
     seed: int
     _stack: ExitStack
-    _server: Seaweed | None = None
-    _objects: dict[int, Object] = field(default_factory=dict)
     mount_options: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what a reader of the results has to know besides
+    _objects: dict[str, Object] = field(default_factory=dict)
+    _trees: dict[str, Tree] = field(default_factory=dict)
     _systems: int = 0
 
-    @property
+    @cached_property
     def server(self) -> Seaweed:
-        if self._server is None:
-            self._server = self._stack.enter_context(seaweed(BUCKET, directory=self.directory / "seaweed"))
-        return self._server
+        return self._stack.enter_context(seaweed(BUCKET, directory=self.directory / "seaweed"))
+
+    @property
+    def native(self) -> Path:
+        return self.directory / "native"
+
+    @property
+    def route(self) -> Route:
+        """To the server without any link, wherever the kernel runs what."""
+        return Route(self.server)
+
+    @contextmanager
+    def far_route(self, bits_per_second: int, delay_seconds: float, lines: int = 1) -> Iterator[tuple[Route, link.Link]]:
+        """To the server through a link of that rate, each first byte late by the delay."""
+        with link.link(bits_per_second, lines) as line, delayed(self.server, delay_seconds, host=line.server_address) as access:
+            self.note(f"link: {line}; first byte {delay_seconds * 1e3:g} ms late")
+            yield Route(access, Seat(namespace=line.namespace)), line
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def object(self, full_size: int) -> Object:
         """An object of this size (less in a quick run), with a native file beside it."""
         size = self.plan.size(full_size)
-        if size not in self._objects:
-            key = f"{size >> 20}-mib/weights.bin"
-            found = Object(key, size, self.seed, self.directory / f"native-{size >> 20}-mib.bin")
+        return self._object(f"{size >> 20}-mib/weights.bin", size, self.seed)
+
+    def tree(self, prefix: str, count: int, size: int) -> Tree:
+        """Objects of one size below a prefix, a hundred in a directory, each with contents of its own."""
+        if prefix not in self._trees:
+            keys = [f"{prefix}/{number // _IN_A_DIRECTORY:03}/{number:06}.bin" for number in range(count)]
+            with ThreadPoolExecutor(_UPLOADS) as uploads:
+                made = list(uploads.map(lambda each: self._object(each[1], size, self.seed + each[0]), enumerate(keys)))
+            self._trees[prefix] = Tree(prefix, tuple(made), tuple(raw.addresses(self.route, BUCKET, keys)))
+        return self._trees[prefix]
+
+    def _object(self, key: str, size: int, seed: int) -> Object:
+        if key not in self._objects:
+            found = Object(key, size, seed, self.native / key)
+            found.native.parent.mkdir(parents=True, exist_ok=True)
             write_file(found.native, found.seed, size)
-            self.server.put(BUCKET, key, found.native)
-            self._objects[size] = found
-        return self._objects[size]
+            with found.native.open("rb") as body:
+                self._client.put_object(Bucket=BUCKET, Key=key, Body=body)
+            self._objects[key] = found
+        return self._objects[key]
+
+    @cached_property
+    def _client(self) -> Any:
+        return self.server.client()
 
     @contextmanager
     def headrace(
@@ -91,26 +159,36 @@ class Place:
         *,
         cache_size: int = 16 * GIB,
         memory: int = 256 * MIB,
-        access: dict[str, str] | None = None,
+        route: Route | None = None,
+        settings: dict[str, str] | None = None,
     ) -> Iterator[Headrace]:
         """A Headrace with an empty cache; it and its cache are gone afterwards."""
-        self._systems += 1
-        base = self.directory / f"headrace-{self._systems}"
-        system = Headrace(base, access or self.server.environment(), cache_size=cache_size, memory=memory)
-        try:
-            yield system
-        finally:
-            self.mount_options[system.name] = system.options
-            system.stop()
-            shutil.rmtree(base)
+        with self.base("headrace") as base:
+            system = Headrace(base, route or self.route, cache_size=cache_size, memory=memory, settings=settings or {})
+            try:
+                yield system
+            finally:
+                self.mount_options[system.name] = system.options
+                system.stop()
 
-    def cold(self, system: Headrace, wanted: Object) -> Path:
+    @contextmanager
+    def base(self, name: str) -> Iterator[Path]:
+        """A directory for a system; removed afterwards."""
+        self._systems += 1
+        base = self.directory / f"{name}-{self._systems}"
+        try:
+            yield base
+        finally:
+            shutil.rmtree(base, ignore_errors=not base.exists())
+
+    def cold(self, system: System, wanted: Object) -> Path:
         """The object's path in a new mount with an empty cache and a dropped page cache, the server's files read once."""
-        if system.pids():
-            if system.directory.is_mount():
-                system.unmount()
-            system.forget()
-        path = system.mount(wanted.source) / wanted.name
+        return self.cold_mount(system, wanted) / wanted.name
+
+    def cold_mount(self, system: System, wanted: Object | Tree) -> Path:
+        """As `cold`; the directory."""
+        system.forget()
+        path = system.mount(wanted.source)
         self.settle(wanted)
         return path
 
@@ -120,11 +198,14 @@ class Place:
         if wrong is not None:
             raise RuntimeError(f"{path}: byte {wrong} is wrong")
 
-    def settle(self, wanted: Object) -> None:
+    def settle(self, wanted: Object | Tree) -> None:
         """The state before every cold run, also of the ceilings: see the package's docstring."""
         machine.drop_caches()
         machine.claim_memory(2 * wanted.size + GIB)
-        raw.fetch(self.server, BUCKET, wanted.key, wanted.size)
+        if isinstance(wanted, Tree):
+            raw.fetch_many(self.route, wanted.signed)
+        else:
+            raw.fetch(self.route, BUCKET, wanted.key, wanted.size)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def run(place: Place) -> list[Figure]:
 
         def ceiling() -> float:
             place.settle(wanted)
-            return wanted.size / raw.fetch(place.server, BUCKET, wanted.key, wanted.size) / 1e6
+            return wanted.size / raw.fetch(place.route, BUCKET, wanted.key, wanted.size) / 1e6
 
         rates = place.plan.repeats.in_turn([mounted, ceiling])
         place.check(system.directory / wanted.name, wanted)

@@ -62,7 +62,7 @@ def test_a_place_measures_and_leaves_nothing(tmp_path: Path) -> None:
             assert here.server.sent_bytes(BUCKET) - before == wanted.size
             assert readers.run("mapped_sum", path).found == readers.run("mapped_sum", wanted.native).found
             assert readers.run("sequential_check", path, wanted.seed + 1).found == 0
-            assert raw.fetch(here.server, BUCKET, wanted.key, wanted.size) > 0
+            assert raw.fetch(here.route, BUCKET, wanted.key, wanted.size) > 0
             assert machine.memory(system.pid()) > MIB
             assert machine.allocated(system.cache, system.pids()) >= wanted.size
         assert "fuse.headrace" in here.mount_options["headrace"]
