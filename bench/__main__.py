@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import re
 import signal
 import sys
 import time
@@ -28,7 +29,19 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__))
 
 
+def named(text: str) -> str:
+    """The scenario of that name, or of that number: S1 is s01_link."""
+    number = re.fullmatch(r"[sS](\d+)", text)
+    wanted = f"s{int(number[1]):02}_" if number else f"{text}."
+    found = [name for name in names() if f"{name}.".startswith(wanted)]
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"no scenario {text}; `python -m bench list` tells them")
+    return found[0]
+
+
 def main() -> int:
+    if sys.argv[1:] == ["list"]:
+        return _list()
     chosen = _arguments()
     if os.geteuid() != 0:
         print("bench: dropping the page cache needs root; run it with sudo", file=sys.stderr)
@@ -42,6 +55,7 @@ def main() -> int:
     with place(chosen.directory / f"run-{os.getpid()}", plan, chosen.seed) as here:
         outcomes = [_run(name, here) for name in chosen.scenario or names()]
         about["mount_options"] = here.mount_options
+        about["notes"] = here.notes
     print("\n" + report.table(outcomes))
     target = chosen.results / f"{when:%Y-%m-%d-%H%M%S}{'-quick' if plan.quick else ''}"
     report.write(target, outcomes, about)
@@ -50,6 +64,12 @@ def main() -> int:
     for figure in missed:
         print(f"missed: {figure.what}: {report.number(figure.judged)} {figure.unit}, must be {figure.bound}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def _list() -> int:
+    for name in names():
+        print(f"{name:18} {importlib.import_module(f'bench.scenarios.{name}').TITLE}")
+    return 0
 
 
 def _run(name: str, here: Place) -> report.Outcome:
@@ -63,7 +83,7 @@ def _run(name: str, here: Place) -> report.Outcome:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Figures of Headrace on this machine.")
-    parser.add_argument("scenario", nargs="*", choices=[*names(), []], help=f"of {', '.join(names())}; all without one", metavar="SCENARIO")
+    parser.add_argument("scenario", nargs="*", type=named, help="names or numbers (S1) of scenarios, or `list`; all without one", metavar="SCENARIO")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions")
     parser.add_argument("--seed", type=int, default=1, help="of contents and random orders")
     parser.add_argument("--directory", type=Path, default=ROOT / ".cache/bench", help="for data, server and caches; about 30 GB on a real disk")

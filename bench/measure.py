@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 LONG_SECONDS = 10.0  # a run that takes longer is repeated less often
@@ -88,6 +90,39 @@ class Repeats:
                     count = min(count, self.long)
             rounds.append(tuple(values[place] for place in range(len(runs))))
         return rounds
+
+    def compare(self, runs: Mapping[str, Callable[[], float]], failed: Callable[[str, Exception], None]) -> Rounds:
+        """Contestants take turns. One that fails is told to `failed`, which may raise; it is out, with what it had reached."""
+        out: set[str] = set()
+
+        def attempt(name: str) -> float:
+            if name in out:
+                return math.nan
+            try:
+                return runs[name]()
+            except (RuntimeError, OSError, subprocess.SubprocessError) as failure:
+                failed(name, failure)
+                out.add(name)
+                return math.nan
+
+        rounds = self.in_turn([lambda name=name: attempt(name) for name in runs])  # type: ignore[misc]
+        columns = dict(zip(runs, zip(*rounds, strict=True), strict=True))
+        return Rounds({name: values for name, values in columns.items() if name not in out})
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Values of several contestants, by name, one each a round."""
+
+    values: Mapping[str, tuple[float, ...]]
+
+    def ratios(self, name: str, *others: str) -> tuple[float, ...]:
+        """Within each round, to the best (the highest) of the others."""
+        return tuple(value / max(rest) for value, *rest in zip(*(self.values[each] for each in (name, *others)), strict=True))
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that took part."""
+        return [name for name in names if name in self.values]
 
 
 def ratios(rounds: Sequence[tuple[float, ...]], of: int = 0, to: int = 1) -> tuple[float, ...]:

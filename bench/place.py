@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from bench import link, machine, raw, readers
 from bench.measure import Repeats
-from bench.seats import Route, Seat
-from bench.systems import System
+from bench.seats import HERE, Route, Seat, pin
+from bench.systems import Client, System
 from bench.systems.headrace import Headrace
 from headrace.testing.content import write_file
 from headrace.testing.delay import delayed
 from headrace.testing.seaweed import Seaweed, seaweed
+
+T = TypeVar("T")
 
 BUCKET = "bench"
 GIB = 1 << 30
@@ -99,6 +102,7 @@ class Place:
     notes: list[str] = field(default_factory=list)  # what a reader of the results has to know besides
     _objects: dict[str, Object] = field(default_factory=dict)
     _trees: dict[str, Tree] = field(default_factory=dict)
+    _made: dict[str, object] = field(default_factory=dict)
     _systems: int = 0
 
     @cached_property
@@ -120,6 +124,12 @@ class Place:
         with link.link(bits_per_second, lines) as line, delayed(self.server, delay_seconds, host=line.server_address) as access:
             self.note(f"link: {line}; first byte {delay_seconds * 1e3:g} ms late")
             yield Route(access, Seat(namespace=line.namespace)), line
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several scenarios of a run use and one of them measures."""
+        if name not in self._made:
+            self._made[name] = make()
+        return cast(T, self._made[name])
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -192,9 +202,34 @@ class Place:
         self.settle(wanted)
         return path
 
-    def check(self, path: Path, wanted: Object) -> None:
+    @contextmanager
+    def systems(self, route: Route | None = None) -> Iterator[list[System]]:
+        """Headrace and every peer that the plan has and that is installed, not mounted yet."""
+        with self.headrace(route=route) as ours:
+            yield [ours]
+
+    def clients(self) -> list[Client]:
+        """Those that read without a mount."""
+        return []
+
+    def failed(self, name: str, failure: Exception) -> None:
+        """A contestant that fails is out of the contest, and the results say so; ours has to work."""
+        if name in (Headrace.name, "raw client"):
+            raise failure
+        self.note(f"{name} failed and is left out: {failure}")
+
+    @contextmanager
+    def pinned(self, cores: set[int]) -> Iterator[None]:
+        """The server has these processors alone."""
+        pin(self.server.pid, cores)
+        try:
+            yield
+        finally:
+            pin(self.server.pid, set(range(os.cpu_count() or 1)))
+
+    def check(self, path: Path, wanted: Object, seat: Seat = HERE) -> None:
         """Compares every byte; RuntimeError at the first wrong one."""
-        wrong = readers.run("sequential_check", path, wanted.seed).found
+        wrong = readers.run("sequential_check", path, wanted.seed, seat=seat).found
         if wrong is not None:
             raise RuntimeError(f"{path}: byte {wrong} is wrong")
 

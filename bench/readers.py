@@ -17,22 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.seats import HERE, Seat
+
 _PIECE = 8 << 20
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a reader took: seconds, bytes it made the kernel read from disks, and what it found."""
+    """What a reader took: seconds, bytes it made the kernel read from disks, what it found, and CPU-seconds."""
 
     seconds: float
     disk_bytes: int
     found: Any = None
+    cpu_seconds: float = 0.0
 
 
-def dd(path: Path) -> Read:
+def dd(path: Path, seat: Seat = HERE) -> Read:
     """`dd bs=1M` to /dev/null; the seconds are its own."""
     with subprocess.Popen(
-        ["dd", f"if={path}", "of=/dev/null", "bs=1M"],
+        seat.command(["dd", f"if={path}", "of=/dev/null", "bs=1M"]),
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"LC_ALL": "C"},
@@ -44,13 +47,13 @@ def dd(path: Path) -> Read:
     seconds = re.search(r"copied, ([\d.e+-]+) s", told)
     if process.returncode or seconds is None:
         raise RuntimeError(f"dd of {path} failed: {told}")
-    return Read(float(seconds[1]), usage.ru_inblock * 512)
+    return Read(float(seconds[1]), usage.ru_inblock * 512, cpu_seconds=usage.ru_utime + usage.ru_stime)
 
 
-def dd_together(path: Path, readers: int) -> float:
+def dd_together(path: Path, readers: int, seat: Seat = HERE) -> float:
     """Seconds until the last of several `dd` that begin at once has ended."""
     began = time.monotonic()
-    command = ["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"]
+    command = seat.command(["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"])
     processes = [subprocess.Popen(command) for _ in range(readers)]
     codes = [process.wait() for process in processes]
     if any(codes):
@@ -58,13 +61,29 @@ def dd_together(path: Path, readers: int) -> float:
     return time.monotonic() - began
 
 
-def run(way: str, path: Path, *arguments: object) -> Read:
+def run(way: str, path: Path, *arguments: object, seat: Seat = HERE) -> Read:
     """One of the ways below, in a process of its own."""
-    command = [sys.executable, "-m", "bench.readers", way, str(path), *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"reading {path} ({way}) failed: {done.stderr}")
-    return Read(**json.loads(done.stdout))
+    return run_together(way, path, *arguments, readers=1, seat=seat)[0]
+
+
+def run_together(way: str, path: Path, *arguments: object, readers: int, seat: Seat = HERE) -> list[Read]:
+    """As `run`, by several processes that begin when all are ready."""
+    command = seat.command([sys.executable, "-m", "bench.readers", way, str(path), *map(str, arguments)])
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(readers)]
+    for each in started:
+        assert each.stdout is not None
+        each.stdout.readline()  # it is ready
+    # All are told before any is waited for.
+    for each in started:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.flush()
+    told = [each.communicate() for each in started]
+    for each, (_, complaint) in zip(started, told, strict=True):
+        if each.returncode:
+            raise RuntimeError(f"reading {path} ({way}) failed: {complaint}")
+    return [Read(**json.loads(found)) for found, _ in told]
 
 
 def mapped_sum(path: Path) -> int:
@@ -128,7 +147,70 @@ def mapped_check(path: Path, seed: str) -> int | None:
     return None
 
 
-_WAYS = {way.__name__: way for way in (mapped_sum, mapped_touch, sequential_check, random_check, mapped_check)}
+def first_bytes(path: Path, warm: str, offset: str, length: str) -> float:
+    """Reads a little of `warm`, then opens the file and reads at an offset; the seconds of the latter alone."""
+    with open(warm, "rb", buffering=0) as other:
+        os.pread(other.fileno(), int(length), int(offset))
+    began = time.monotonic()
+    with path.open("rb", buffering=0) as file:
+        got = os.pread(file.fileno(), int(length), int(offset))
+        seconds = time.monotonic() - began
+    if len(got) != int(length):
+        raise ValueError(f"{path}: {len(got)} bytes at {offset}")
+    return seconds
+
+
+def random_pieces(path: Path, count: str, length: str, seed: str) -> int:
+    """`count` reads of `length` bytes, each at a multiple of it, none twice; the bytes read."""
+    with path.open("rb", buffering=0) as file:
+        pieces = random.Random(int(seed)).sample(range(os.fstat(file.fileno()).st_size // int(length)), int(count))
+        return sum(len(os.pread(file.fileno(), int(length), piece * int(length))) for piece in pieces)
+
+
+def mapped_pieces(path: Path, count: str, length: str, seed: str) -> int:
+    """As `random_pieces`, by touching each page of a mapping."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+        pieces = random.Random(int(seed)).sample(range(len(view) // int(length)), int(count))
+        for piece in pieces:
+            for page in range(piece * int(length), (piece + 1) * int(length), mmap.PAGESIZE):
+                view[page]
+        return len(pieces) * int(length)
+
+
+def strided(path: Path, length: str, stride: str) -> int:
+    """`length` bytes at the beginning of each `stride`; the bytes read."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        return sum(len(os.pread(file.fileno(), int(length), offset)) for offset in range(0, size, int(stride)))
+
+
+def read_tree(path: Path) -> int:
+    """Every file below, one after the other in the order of their names; how many."""
+    count = 0
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            with open(os.path.join(folder, name), "rb", buffering=0) as file:
+                file.read()
+            count += 1
+    return count
+
+
+def tree_digest(path: Path) -> str:
+    """Of the contents of every file below and their names."""
+    import hashlib
+
+    digest = hashlib.blake2b()
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            digest.update(os.path.relpath(os.path.join(folder, name), path).encode() + b"\0")
+            digest.update(Path(folder, name).read_bytes())
+    return digest.hexdigest()
+
+
+_CHECKS = (sequential_check, random_check, mapped_check, tree_digest)
+_WAYS = {way.__name__: way for way in (mapped_sum, mapped_touch, first_bytes, random_pieces, mapped_pieces, strided, read_tree, *_CHECKS)}
 
 
 def main() -> None:
@@ -139,12 +221,16 @@ def main() -> None:
 
     np.zeros(1).sum()
     way, path, *arguments = sys.argv[1:]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
+    print("ready", flush=True)
+    sys.stdin.readline()
+    before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.monotonic()
     found = _WAYS[way](Path(path), *arguments)
     seconds = time.monotonic() - began
-    disk = (resource.getrusage(resource.RUSAGE_SELF).ru_inblock - before) * 512
-    print(json.dumps({"seconds": seconds, "disk_bytes": disk, "found": found}))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    disk = (after.ru_inblock - before.ru_inblock) * 512
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"seconds": seconds, "disk_bytes": disk, "found": found, "cpu_seconds": cpu}))
 
 
 if __name__ == "__main__":

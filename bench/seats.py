@@ -42,8 +42,11 @@ class Seat:
         return ["setpriv", *ids, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--"]
 
 
+HERE = Seat()
+
+
 def pin(pid: int, cores: set[int]) -> None:
-    """Moves every thread of a process, and those it will make."""
+    """Moves every thread of a process to these processors, and with them the threads that they will make."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(int(thread.name), cores)
@@ -54,4 +57,4 @@ class Route:
     """How a client reaches a server, and where it lives."""
 
     access: Access
-    seat: Seat = Seat()
+    seat: Seat = HERE

@@ -8,11 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from bench.seats import Route
+
 
 class System(Protocol):
     """A program that mounts a bucket as a directory."""
 
     name: str
+    directory: Path  # to mount on
     options: str  # of its mount, as the kernel has them
     configuration: str  # what it was started with, for the results
 
@@ -30,3 +33,13 @@ class System(Protocol):
 
     def stop(self) -> None:
         """Ends every process and mount of the system."""
+
+
+class Client(Protocol):
+    """A program that reads an object without a mount."""
+
+    name: str
+    configuration: str
+
+    def read(self, route: Route, bucket: str, key: str, size: int) -> float:
+        """Seconds to read all of it, from the first request to the last byte."""

@@ -1,0 +1,75 @@
+"""Systems, clients and ceilings that take turns at the same cold read of one object, through the same route.
+
+A system's turn is a new mount with an empty cache; when it has read, it is unmounted and its cache is dropped, so that
+nothing of it (a disk that is written to, a process that looks around) falls into the next one's turn. Clients have no
+mount: they read the object into memory. Ceilings throw it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from bench import machine, raw, readers
+from bench.measure import Figure, Rounds, at_least
+from bench.place import BUCKET, Object, Place
+from bench.seats import Route
+from bench.systems import Client, System
+
+OURS = "headrace"
+RAW = "raw client"
+S5CMD = "s5cmd"
+
+
+@dataclass
+class Contest:
+    """`rates` in MB/s; CPU-seconds of the processes of each mount, in the order of the rounds."""
+
+    rates: Rounds
+    cpu: dict[str, list[machine.Cpu]] = field(default_factory=dict)
+    peers: tuple[str, ...] = ()
+
+    @property
+    def ceilings(self) -> list[str]:
+        return self.rates.among([RAW, S5CMD])
+
+    def figures(self, what: str, ceiling: Iterable[str], limit: float) -> list[Figure]:
+        """The bounds that every cold read has, and the rate of each who took part."""
+        rivals = self.rates.among(self.peers)
+        names = self.rates.among(ceiling)
+        of = "best raw parallel client" if len(names) > 1 else names[0]
+        figures = [Figure(f"{what}: {OURS} / {of}", "", self.rates.ratios(OURS, *names), at_least(limit))]
+        if rivals:
+            figures.append(Figure(f"{what}: {OURS} / best peer of the round", "", self.rates.ratios(OURS, *rivals), at_least(1.0)))
+        return figures + [Figure(f"{what}: {name}", "MB/s", values) for name, values in self.rates.values.items()]
+
+
+def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[System], clients: list[Client]) -> Contest:
+    """`dd bs=1M` through each mount, each client's own way of reading all of it, and the ceilings."""
+    cpu: dict[str, list[machine.Cpu]] = {system.name: [] for system in systems}
+
+    def mounted(system: System) -> float:
+        path = place.cold(system, wanted)
+        pids = system.pids()
+        before = machine.cpu(*pids)
+        seconds = readers.dd(path, route.seat).seconds
+        cpu[system.name].append(machine.cpu(*pids) - before)
+        system.forget()
+        return wanted.size / seconds / 1e6
+
+    def settled(fetch: Callable[[], float]) -> float:
+        place.settle(wanted)
+        return wanted.size / fetch() / 1e6
+
+    runs: dict[str, Callable[[], float]] = {system.name: lambda system=system: mounted(system) for system in systems}  # type: ignore[misc]
+    runs[RAW] = lambda: settled(lambda: raw.fetch(route, BUCKET, wanted.key, wanted.size))
+    for client in clients:
+        runs[client.name] = lambda client=client: settled(lambda: client.read(route, BUCKET, wanted.key, wanted.size))  # type: ignore[misc]
+    rates = place.plan.repeats.compare(runs, place.failed)
+    names = [each.name for each in systems] + [each.name for each in clients]
+    peers = tuple(name for name in names if name not in (OURS, S5CMD))
+    for system in systems:
+        if system.name in rates.values:
+            place.check(place.cold(system, wanted), wanted, route.seat)
+            system.forget()
+    return Contest(rates, cpu, peers)

@@ -1,0 +1,32 @@
+"""S2: the same file, cold and in order, limited by nothing but the machine's two processors.
+
+Pinned: the server has one processor; mount and reader, or the client, have the other. Unpinned: all share both. The ceiling
+is the best of the parallel clients that throw the bytes away, ours and s5cmd.
+"""
+
+from __future__ import annotations
+
+from bench.contest import Contest, cold_sequential
+from bench.measure import Figure
+from bench.place import GIB, Place
+from bench.seats import Route, Seat
+
+TITLE = "2 GiB sequential, cold, not limited / best raw parallel client"
+SERVER_CORE, READER_CORE = 0, 1
+
+
+def run(place: Place) -> list[Figure]:
+    with place.pinned({SERVER_CORE}):
+        pinned = _contest(place, Route(place.server, Seat(cores=str(READER_CORE))))
+    unpinned = unlimited(place)
+    return [*pinned.figures("pinned", pinned.ceilings, 0.95), *unpinned.figures("unpinned", unpinned.ceilings, 0.7)]
+
+
+def _contest(place: Place, route: Route) -> Contest:
+    with place.systems(route) as systems:
+        return cold_sequential(place, place.object(2 * GIB), route, systems, place.clients())
+
+
+def unlimited(place: Place) -> Contest:
+    """The unpinned contest, which S9 counts in as well."""
+    return place.once("unlimited", lambda: _contest(place, place.route))
