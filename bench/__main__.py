@@ -48,13 +48,16 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, _end)
     when = datetime.now(UTC)
-    plan = Plan(quick=chosen.quick)
+    peers = None if chosen.peers is None else frozenset(filter(None, chosen.peers.lower().split(",")))
+    plan = Plan(quick=chosen.quick, peers=peers)
     about: dict[str, Any] = {"when": when.isoformat(timespec="seconds"), "quick": plan.quick, "seed": chosen.seed}
     chosen.directory.mkdir(parents=True, exist_ok=True)
     about["machine"] = machine.describe(chosen.directory)
     with place(chosen.directory / f"run-{os.getpid()}", plan, chosen.seed) as here:
         outcomes = [_run(name, here) for name in chosen.scenario or names()]
         about["mount_options"] = here.mount_options
+        about["configurations"] = here.configurations
+        about["machine"]["versions"] |= here.versions
         about["notes"] = here.notes
     print("\n" + report.table(outcomes))
     target = chosen.results / f"{when:%Y-%m-%d-%H%M%S}{'-quick' if plan.quick else ''}"
@@ -85,6 +88,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Figures of Headrace on this machine.")
     parser.add_argument("scenario", nargs="*", type=named, help="names or numbers (S1) of scenarios, or `list`; all without one", metavar="SCENARIO")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions")
+    parser.add_argument("--peers", metavar="NAME,…", help="to compare with, by name; all that are installed without it, none with an empty text")
     parser.add_argument("--seed", type=int, default=1, help="of contents and random orders")
     parser.add_argument("--directory", type=Path, default=ROOT / ".cache/bench", help="for data, server and caches; about 30 GB on a real disk")
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results", help="where raw results go")

@@ -46,6 +46,7 @@ class Contest:
 
 def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[System], clients: list[Client]) -> Contest:
     """`dd bs=1M` through each mount, each client's own way of reading all of it, and the ceilings."""
+    place.rehearse(systems, wanted)
     cpu: dict[str, list[machine.Cpu]] = {system.name: [] for system in systems}
 
     def mounted(system: System) -> float:

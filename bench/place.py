@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,10 +14,17 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from bench import link, machine, raw, readers
+from bench.clients import Obstore, RunAi, S5cmd
 from bench.measure import Repeats
 from bench.seats import HERE, Route, Seat, pin
 from bench.systems import Client, System
+from bench.systems.foreground import Foreground
+from bench.systems.geesefs import Geesefs
 from bench.systems.headrace import Headrace
+from bench.systems.juicefs import JuiceFS, Volume
+from bench.systems.mountpoint import Mountpoint
+from bench.systems.rclone import Rclone
+from bench.systems.s3fs import S3fs
 from headrace.testing.content import write_file
 from headrace.testing.delay import delayed
 from headrace.testing.seaweed import Seaweed, seaweed
@@ -35,6 +43,10 @@ class Plan:
     """How large and how often: the sizes of a result, or an eighth and less for a look."""
 
     quick: bool = False
+    peers: frozenset[str] | None = None  # names in small letters; None is all that are installed
+
+    def wants(self, peer: str) -> bool:
+        return self.peers is None or peer.lower() in self.peers
 
     @property
     def repeats(self) -> Repeats:
@@ -99,6 +111,8 @@ class Place:
     seed: int
     _stack: ExitStack
     mount_options: dict[str, str] = field(default_factory=dict)
+    configurations: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what a reader of the results has to know besides
     _objects: dict[str, Object] = field(default_factory=dict)
     _trees: dict[str, Tree] = field(default_factory=dict)
@@ -179,6 +193,7 @@ class Place:
                 yield system
             finally:
                 self.mount_options[system.name] = system.options
+                self.configurations[system.name] = system.configuration
                 system.stop()
 
     @contextmanager
@@ -204,13 +219,58 @@ class Place:
 
     @contextmanager
     def systems(self, route: Route | None = None) -> Iterator[list[System]]:
-        """Headrace and every peer that the plan has and that is installed, not mounted yet."""
-        with self.headrace(route=route) as ours:
-            yield [ours]
+        """Headrace and every peer that the plan wants and that is installed, not mounted yet."""
+        with ExitStack() as stack:
+            systems: list[System] = [stack.enter_context(self.headrace(route=route))]
+            for name, (version, make) in self._peers.items():
+                if self.plan.wants(name):
+                    self.versions[name] = version
+                    systems.append(stack.enter_context(self._peer(make, route or self.route)))
+            yield systems
+
+    @cached_property
+    def _peers(self) -> dict[str, tuple[str, Callable[[Path, Route], Foreground]]]:
+        """Those installed: version, and how one is made."""
+        volume = Volume(self.directory / "juicefs", self.route, self.native)
+        kinds: dict[type[Foreground], Callable[[Path, Route], Foreground]] = {
+            S3fs: S3fs,
+            JuiceFS: lambda base, route: JuiceFS(base, route, volume),
+            Rclone: Rclone,
+            Geesefs: Geesefs,
+            Mountpoint: Mountpoint,
+        }
+        return {kind.name: (found, make) for kind, make in kinds.items() if (found := kind.found())}
+
+    @contextmanager
+    def _peer(self, make: Callable[[Path, Route], Foreground], route: Route) -> Iterator[System]:
+        with self.base("peer") as base:
+            system = make(base, route)
+            try:
+                yield system
+            finally:
+                self.mount_options[system.name] = system.options
+                self.configurations[system.name] = system.configuration.replace(str(self.directory), "RUN")
+                system.stop()
 
     def clients(self) -> list[Client]:
-        """Those that read without a mount."""
-        return []
+        """Those that read without a mount, as the plan wants and where they are installed."""
+        found: list[Client] = []
+        for kind in (S5cmd, RunAi, Obstore):
+            if self.plan.wants(kind.name) and (version := kind.found()):
+                self.versions[kind.name] = version
+                self.configurations[kind.name] = kind.configuration
+                found.append(kind())
+        return found
+
+    def rehearse(self, systems: list[System], wanted: Object | Tree) -> None:
+        """Each mounts once, untimed: what has to be prepared is, and who can't is out."""
+        for system in list(systems):
+            try:
+                system.mount(wanted.source)
+                system.forget()
+            except (RuntimeError, OSError, subprocess.SubprocessError) as failure:
+                self.failed(system.name, failure)
+                systems.remove(system)
 
     def failed(self, name: str, failure: Exception) -> None:
         """A contestant that fails is out of the contest, and the results say so; ours has to work."""

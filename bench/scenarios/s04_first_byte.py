@@ -35,6 +35,7 @@ def run(place: Place) -> list[Figure]:
 
 def _figures(place: Place, tree: Tree, route: Route, where: str, turns: int) -> list[Figure]:
     with place.systems(route) as systems:
+        place.rehearse(systems, tree)
         for system in systems:
             place.cold_mount(system, tree)
         offsets = random.Random(place.seed)

@@ -23,6 +23,7 @@ NATIVE = "native"
 def run(place: Place) -> list[Figure]:
     tree = place.tree("small", place.plan.count(FILES), SIZE)
     with place.systems() as systems:
+        place.rehearse(systems, tree)
         cold = place.plan.repeats.compare(_cold(place, tree, systems), place.failed)
         kept = [each for each in systems if each.name in cold.values]
         right = readers.run("tree_digest", place.native / tree.prefix).found
