@@ -27,20 +27,21 @@ class Contest:
 
     rates: Rounds
     cpu: dict[str, list[machine.Cpu]] = field(default_factory=dict)
-    peers: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()  # the peers', and those that read into memory
+    clients: tuple[str, ...] = ()
 
     @property
     def ceilings(self) -> list[str]:
         return self.rates.among([RAW, S5CMD])
 
-    def figures(self, what: str, ceiling: Iterable[str], limit: float) -> list[Figure]:
+    def figures(self, what: str, ceiling: Iterable[str], limit: float | None) -> list[Figure]:
         """The bounds that every cold read has, and the rate of each who took part."""
-        rivals = self.rates.among(self.peers)
         names = self.rates.among(ceiling)
         of = "best raw parallel client" if len(names) > 1 else names[0]
-        figures = [Figure(f"{what}: {OURS} / {of}", "", self.rates.ratios(OURS, *names), at_least(limit))]
-        if rivals:
-            figures.append(Figure(f"{what}: {OURS} / best peer of the round", "", self.rates.ratios(OURS, *rivals), at_least(1.0)))
+        figures = [Figure(f"{what}: {OURS} / {of}", "", self.rates.ratios(OURS, *names), None if limit is None else at_least(limit))]
+        for kind, rivals in (("mounts", self.mounts), ("reads into memory", self.clients)):
+            if best := self.rates.best(rivals):
+                figures.append(Figure(f"{what}: {OURS} / best peer that {kind} ({best})", "", self.rates.ratios(OURS, best), at_least(1.0)))
         return figures + [Figure(f"{what}: {name}", "MB/s", values) for name, values in self.rates.values.items()]
 
 
@@ -50,7 +51,7 @@ def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[Sy
     cpu: dict[str, list[machine.Cpu]] = {system.name: [] for system in systems}
 
     def mounted(system: System) -> float:
-        path = place.cold(system, wanted)
+        path = place.cold(system, wanted, route)
         pids = system.pids()
         before = machine.cpu(*pids)
         seconds = readers.dd(path, route.seat).seconds
@@ -59,7 +60,7 @@ def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[Sy
         return wanted.size / seconds / 1e6
 
     def settled(fetch: Callable[[], float]) -> float:
-        place.settle(wanted)
+        place.settle(wanted, route)
         return wanted.size / fetch() / 1e6
 
     runs: dict[str, Callable[[], float]] = {system.name: lambda system=system: mounted(system) for system in systems}  # type: ignore[misc]
@@ -67,10 +68,10 @@ def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[Sy
     for client in clients:
         runs[client.name] = lambda client=client: settled(lambda: client.read(route, BUCKET, wanted.key, wanted.size))  # type: ignore[misc]
     rates = place.plan.repeats.compare(runs, place.failed)
-    names = [each.name for each in systems] + [each.name for each in clients]
-    peers = tuple(name for name in names if name not in (OURS, S5CMD))
+    mounts = tuple(each.name for each in systems if each.name != OURS)
+    others = tuple(each.name for each in clients if each.name != S5CMD)
     for system in systems:
         if system.name in rates.values:
-            place.check(place.cold(system, wanted), wanted, route.seat)
+            place.check(place.cold(system, wanted, route), wanted, route.seat)
             system.forget()
-    return Contest(rates, cpu, peers)
+    return Contest(rates, cpu, mounts, others)

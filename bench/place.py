@@ -17,6 +17,7 @@ from bench import link, machine, raw, readers
 from bench.clients import Obstore, RunAi, S5cmd
 from bench.measure import Repeats
 from bench.seats import HERE, Route, Seat, pin
+from bench.servers.nginx import Nginx, nginx
 from bench.systems import Client, System
 from bench.systems.foreground import Foreground
 from bench.systems.geesefs import Geesefs
@@ -36,6 +37,7 @@ GIB = 1 << 30
 MIB = 1 << 20
 _UPLOADS = 16  # at once
 _IN_A_DIRECTORY = 100
+_CLAIMED_MOST = 12 * GIB  # or a file of 8 GiB would take more than there is
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Place:
         """To the server through a link of that rate, each first byte late by the delay."""
         with link.link(bits_per_second, lines) as line, delayed(self.server, delay_seconds, host=line.server_address) as access:
             self.note(f"link: {line}; first byte {delay_seconds * 1e3:g} ms late")
-            yield Route(access, Seat(namespace=line.namespace)), line
+            yield Route(access, Seat(namespace=line.namespace), self.server), line
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What several scenarios of a run use and one of them measures."""
@@ -206,15 +208,15 @@ class Place:
         finally:
             shutil.rmtree(base, ignore_errors=not base.exists())
 
-    def cold(self, system: System, wanted: Object) -> Path:
+    def cold(self, system: System, wanted: Object, route: Route | None = None) -> Path:
         """The object's path in a new mount with an empty cache and a dropped page cache, the server's files read once."""
-        return self.cold_mount(system, wanted) / wanted.name
+        return self.cold_mount(system, wanted, route) / wanted.name
 
-    def cold_mount(self, system: System, wanted: Object | Tree) -> Path:
+    def cold_mount(self, system: System, wanted: Object | Tree, route: Route | None = None) -> Path:
         """As `cold`; the directory."""
         system.forget()
         path = system.mount(wanted.source)
-        self.settle(wanted)
+        self.settle(wanted, route)
         return path
 
     @contextmanager
@@ -279,13 +281,23 @@ class Place:
         self.note(f"{name} failed and is left out: {failure}")
 
     @contextmanager
-    def pinned(self, cores: set[int]) -> Iterator[None]:
+    def pinned(self, server: Seaweed | Nginx, cores: set[int]) -> Iterator[None]:
         """The server has these processors alone."""
-        pin(self.server.pid, cores)
+        pids = machine.family(server.pid)
+        for pid in pids:
+            pin(pid, cores)
         try:
             yield
         finally:
-            pin(self.server.pid, set(range(os.cpu_count() or 1)))
+            for pid in pids:
+                pin(pid, set(range(os.cpu_count() or 1)))
+
+    @contextmanager
+    def nginx(self, *wanted: Object) -> Iterator[Nginx]:
+        """Serves the native files of these objects."""
+        prefixes = [each.key.rpartition("/")[0] for each in wanted]
+        with self.base("nginx") as base, nginx(BUCKET, self.native, prefixes, base) as running:
+            yield running
 
     def check(self, path: Path, wanted: Object, seat: Seat = HERE) -> None:
         """Compares every byte; RuntimeError at the first wrong one."""
@@ -293,14 +305,14 @@ class Place:
         if wrong is not None:
             raise RuntimeError(f"{path}: byte {wrong} is wrong")
 
-    def settle(self, wanted: Object | Tree) -> None:
-        """The state before every cold run, also of the ceilings: see the package's docstring."""
+    def settle(self, wanted: Object | Tree, route: Route | None = None) -> None:
+        """The state before every cold run, also of the ceilings: see the package's docstring. The route tells which server."""
         machine.drop_caches()
-        machine.claim_memory(2 * wanted.size + GIB)
+        machine.claim_memory(min(2 * wanted.size + GIB, _CLAIMED_MOST))
         if isinstance(wanted, Tree):
             raw.fetch_many(self.route, wanted.signed)
         else:
-            raw.fetch(self.route, BUCKET, wanted.key, wanted.size)
+            raw.fetch((route or self.route).near, BUCKET, wanted.key, wanted.size)
 
 
 @contextmanager

@@ -58,3 +58,9 @@ class Route:
 
     access: Access
     seat: Seat = HERE
+    server: Access | None = None  # the server itself, where a link or a delay is before it
+
+    @property
+    def near(self) -> Route:
+        """To the same server without link, delay and pinning."""
+        return Route(self.server or self.access)

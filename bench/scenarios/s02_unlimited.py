@@ -1,7 +1,7 @@
 """S2: the same file, cold and in order, limited by nothing but the machine's two processors.
 
 Pinned: the server has one processor; mount and reader, or the client, have the other. Unpinned: all share both. The ceiling
-is the best of the parallel clients that throw the bytes away, ours and s5cmd.
+is the best of the parallel clients that throw the bytes away, ours and s5cmd. The server is SeaweedFS; beside it nginx.
 """
 
 from __future__ import annotations
@@ -12,14 +12,30 @@ from bench.place import GIB, Place
 from bench.seats import Route, Seat
 
 TITLE = "2 GiB sequential, cold, not limited / best raw parallel client"
-SERVER_CORE, READER_CORE = 0, 1
+SERVER_CORE = 0
+PINNED = Seat(cores="1")
 
 
 def run(place: Place) -> list[Figure]:
-    with place.pinned({SERVER_CORE}):
-        pinned = _contest(place, Route(place.server, Seat(cores=str(READER_CORE))))
+    with place.pinned(place.server, {SERVER_CORE}):
+        pinned = _contest(place, Route(place.server, PINNED))
     unpinned = unlimited(place)
-    return [*pinned.figures("pinned", pinned.ceilings, 0.95), *unpinned.figures("unpinned", unpinned.ceilings, 0.7)]
+    return [
+        *pinned.figures("pinned", pinned.ceilings, 0.95),
+        *unpinned.figures("unpinned", unpinned.ceilings, 0.7),
+        *_by_nginx(place),
+    ]
+
+
+def _by_nginx(place: Place) -> list[Figure]:
+    """Told beside: with a server that takes next to nothing, what is left is the client's own."""
+    wanted = place.object(2 * GIB)
+    with place.nginx(wanted) as server:
+        with place.pinned(server, {SERVER_CORE}), place.headrace(route=Route(server, PINNED)) as system:
+            pinned = cold_sequential(place, wanted, Route(server, PINNED), [system], [])
+        with place.headrace(route=Route(server)) as system:
+            unpinned = cold_sequential(place, wanted, Route(server), [system], [])
+    return [*pinned.figures("nginx, pinned", pinned.ceilings, None), *unpinned.figures("nginx, unpinned", unpinned.ceilings, None)]
 
 
 def _contest(place: Place, route: Route) -> Contest:

@@ -56,8 +56,8 @@ def _warm(place: Place, tree: Tree, systems: list[System]) -> dict[str, Callable
 
 
 def _figures(what: str, rounds: Rounds, ceiling: str, limit: float, systems: list[System]) -> list[Figure]:
-    rivals = rounds.among(each.name for each in systems if each.name != OURS)
+    rival = rounds.best(each.name for each in systems if each.name != OURS)
     figures = [Figure(f"{what}: {OURS} / {ceiling}", "", rounds.ratios(OURS, ceiling), at_least(limit))]
-    if rivals and what == "cold":
-        figures.append(Figure(f"{what}: {OURS} / best peer of the round", "", rounds.ratios(OURS, *rivals), at_least(1.0)))
+    if rival and what == "cold":
+        figures.append(Figure(f"{what}: {OURS} / best peer ({rival})", "", rounds.ratios(OURS, rival), at_least(1.0)))
     return figures + [Figure(f"{what}: {name}", "files/s", values) for name, values in rounds.values.items()]
