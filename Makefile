@@ -29,7 +29,7 @@ test: check
 
 # Figures beside the peers', full size: hours, root, 40 GB of disk. `make bench ARGS="S1 S2 --quick"` for a look.
 bench: build .cache/peers/.installed
-	PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m bench $(ARGS)
+	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/tests $(PY) -m bench $(ARGS)
 
 # What is compared: 6 GB, most of it torch, which Run:ai Model Streamer needs.
 .cache/peers/.installed: requirements/bench.txt

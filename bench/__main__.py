@@ -59,6 +59,7 @@ def main() -> int:
         about["configurations"] = here.configurations
         about["machine"]["versions"] |= here.versions
         about["notes"] = here.notes
+        about["chart"] = here.chart
     print("\n" + report.table(outcomes))
     target = chosen.results / f"{when:%Y-%m-%d-%H%M%S}{'-quick' if plan.quick else ''}"
     report.write(target, outcomes, about)

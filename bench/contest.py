@@ -34,6 +34,11 @@ class Contest:
     def ceilings(self) -> list[str]:
         return self.rates.among([RAW, S5CMD])
 
+    def shares(self) -> dict[str, tuple[float, ...]]:
+        """Of the ceiling, by everything that isn't one."""
+        names = self.rates.among([OURS, *self.mounts, *self.clients])
+        return {name: self.rates.ratios(name, *self.ceilings) for name in names}
+
     def figures(self, what: str, ceiling: Iterable[str], limit: float | None) -> list[Figure]:
         """The bounds that every cold read has, and the rate of each who took part."""
         names = self.rates.among(ceiling)
@@ -47,7 +52,7 @@ class Contest:
 
 def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[System], clients: list[Client]) -> Contest:
     """`dd bs=1M` through each mount, each client's own way of reading all of it, and the ceilings."""
-    place.rehearse(systems, wanted)
+    place.rehearse(systems, wanted.source)
     cpu: dict[str, list[machine.Cpu]] = {system.name: [] for system in systems}
 
     def mounted(system: System) -> float:

@@ -124,9 +124,12 @@ class Rounds:
         """Those of the names that took part."""
         return [name for name in names if name in self.values]
 
+    def median(self, name: str) -> float:
+        return statistics.median(self.values[name])
+
     def best(self, names: Iterable[str]) -> str | None:
         """Of the names that took part, the one with the highest median."""
-        return max(self.among(names), key=lambda name: statistics.median(self.values[name]), default=None)
+        return max(self.among(names), key=self.median, default=None)
 
 
 def ratios(rounds: Sequence[tuple[float, ...]], of: int = 0, to: int = 1) -> tuple[float, ...]:

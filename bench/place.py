@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from bench import link, machine, raw, readers
+from bench import link, machine, models, raw, readers
 from bench.clients import Obstore, RunAi, S5cmd
 from bench.measure import Repeats
 from bench.seats import HERE, Route, Seat, pin
@@ -63,7 +64,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Object:
-    """An object on the server: the bytes of content `seed`. `native` is a file with the same bytes."""
+    """An object on the server: the bytes of content `seed`, or a model. `native` is a file with the same bytes."""
 
     key: str
     size: int
@@ -96,6 +97,11 @@ class Tree:
     def size(self) -> int:
         return sum(each.size for each in self.objects)
 
+    def __add__(self, other: Tree) -> Tree:
+        """Both, below the prefix that they share."""
+        prefix = os.path.commonpath([self.prefix, other.prefix])
+        return Tree(prefix, self.objects + other.objects, self.signed + other.signed)
+
     def path(self, below: Path, wanted: Object) -> Path:
         """Of an object, with the tree mounted on `below`."""
         return below / wanted.key.removeprefix(f"{self.prefix}/")
@@ -115,6 +121,7 @@ class Place:
     mount_options: dict[str, str] = field(default_factory=dict)
     configurations: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    chart: dict[str, dict[str, float]] = field(default_factory=dict)  # by panel and system: see `bench.chart`
     notes: list[str] = field(default_factory=list)  # what a reader of the results has to know besides
     _objects: dict[str, Object] = field(default_factory=dict)
     _trees: dict[str, Tree] = field(default_factory=dict)
@@ -165,14 +172,25 @@ class Place:
             self._trees[prefix] = Tree(prefix, tuple(made), tuple(raw.addresses(self.route, BUCKET, keys)))
         return self._trees[prefix]
 
-    def _object(self, key: str, size: int, seed: int) -> Object:
+    def model(self, name: str, full_size: int, shards: int = 1) -> Tree:
+        """A model in safetensors, or in GGUF where the name ends in .gguf, of about this size in all (less in a quick run)."""
+        if name not in self._trees:
+            size = self.plan.size(full_size) // shards
+            write = models.write_gguf if name.endswith(".gguf") else models.write_safetensors
+            ending = "gguf" if name.endswith(".gguf") else "safetensors"
+            keys = [f"{name}/model-{shard + 1:05}-of-{shards:05}.{ending}" for shard in range(shards)]
+            made = [self._object(key, size, self.seed + number, write) for number, key in enumerate(keys)]
+            self._trees[name] = Tree(name, tuple(made), tuple(raw.addresses(self.route, BUCKET, keys)))
+        return self._trees[name]
+
+    def _object(self, key: str, size: int, seed: int, write: Callable[[Path, int, int], None] = write_file) -> Object:
         if key not in self._objects:
-            found = Object(key, size, seed, self.native / key)
-            found.native.parent.mkdir(parents=True, exist_ok=True)
-            write_file(found.native, found.seed, size)
-            with found.native.open("rb") as body:
+            native = self.native / key
+            native.parent.mkdir(parents=True, exist_ok=True)
+            write(native, seed, size)
+            with native.open("rb") as body:
                 self._client.put_object(Bucket=BUCKET, Key=key, Body=body)
-            self._objects[key] = found
+            self._objects[key] = Object(key, native.stat().st_size, seed, native)
         return self._objects[key]
 
     @cached_property
@@ -188,7 +206,7 @@ class Place:
         route: Route | None = None,
         settings: dict[str, str] | None = None,
     ) -> Iterator[Headrace]:
-        """A Headrace with an empty cache; it and its cache are gone afterwards."""
+        """A Headrace with an empty cache; it and its cache are gone afterwards. Settings are added to those of the bench."""
         with self.base("headrace") as base:
             system = Headrace(base, route or self.route, cache_size=cache_size, memory=memory, settings=settings or {})
             try:
@@ -264,11 +282,15 @@ class Place:
                 found.append(kind())
         return found
 
-    def rehearse(self, systems: list[System], wanted: Object | Tree) -> None:
+    def draw(self, panel: str, shares: Mapping[str, Sequence[float]]) -> None:
+        """A panel of the chart: of each system, its shares of the ceiling."""
+        self.chart[panel] = {name: statistics.median(values) for name, values in shares.items()}
+
+    def rehearse(self, systems: list[System], source: str) -> None:
         """Each mounts once, untimed: what has to be prepared is, and who can't is out."""
         for system in list(systems):
             try:
-                system.mount(wanted.source)
+                system.mount(source)
                 system.forget()
             except (RuntimeError, OSError, subprocess.SubprocessError) as failure:
                 self.failed(system.name, failure)

@@ -69,8 +69,19 @@ def run(way: str, path: Path, *arguments: object, seat: Seat = HERE) -> Read:
 def run_together(way: str, path: Path, *arguments: object, readers: int, seat: Seat = HERE) -> list[Read]:
     """As `run`, by several processes that begin when all are ready."""
     command = seat.command([sys.executable, "-m", "bench.readers", way, str(path), *map(str, arguments)])
+    return together([command] * readers)
+
+
+def ranks(path: Path, count: int, seat: Seat = HERE) -> list[Read]:
+    """`mapped_ranks` by several processes, each beginning at another place."""
+    command = [sys.executable, "-m", "bench.readers", "mapped_ranks", str(path)]
+    return together([seat.command([*command, str(number), str(count)]) for number in range(count)])
+
+
+def together(commands: list[list[str]]) -> list[Read]:
+    """Processes of this module, which begin when all are ready."""
     pipe = subprocess.PIPE
-    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(readers)]
+    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for command in commands]
     for each in started:
         assert each.stdout is not None
         each.stdout.readline()  # it is ready
@@ -80,9 +91,9 @@ def run_together(way: str, path: Path, *arguments: object, readers: int, seat: S
         each.stdin.write("\n")
         each.stdin.flush()
     told = [each.communicate() for each in started]
-    for each, (_, complaint) in zip(started, told, strict=True):
+    for each, command, (_, complaint) in zip(started, commands, told, strict=True):
         if each.returncode:
-            raise RuntimeError(f"reading {path} ({way}) failed: {complaint}")
+            raise RuntimeError(f"reading failed: {' '.join(command)}: {complaint}")
     return [Read(**json.loads(found)) for found, _ in told]
 
 
@@ -209,8 +220,65 @@ def tree_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def hashed(path: Path) -> str:
+    """SHA-256 of a file or of every file below, as a program reckons it that looks a model up by it."""
+    import hashlib
+
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb", buffering=0) as opened:
+            while piece := opened.read(_PIECE):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def loaded(path: Path) -> int:
+    """Every tensor of the safetensors files below, copied to memory; bytes."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                total += tensors.get_tensor(name).nbytes
+    return total
+
+
+def switched(path: Path, first: str) -> list[float]:
+    """A switch to a model: hashed when it is the first, then loaded; the seconds of both."""
+    began = time.monotonic()
+    if first == "first":
+        hashed(path)
+    between = time.monotonic()
+    loaded(path)
+    return [between - began, time.monotonic() - between]
+
+
+def mapped_ranks(path: Path, number: str, of: str) -> int:
+    """One byte of each page of a mapping, beginning at share `number` of `of` and going round: ranks that fault in one file."""
+    import numpy as np
+
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+        pages = np.frombuffer(view, np.uint8)[:: mmap.PAGESIZE]
+        start = len(pages) * int(number) // int(of)
+        total = int(pages[start:].sum(dtype=np.uint64)) + int(pages[:start].sum(dtype=np.uint64))
+        del pages
+    return total
+
+
+def shuffled(path: Path, length: str, seed: str) -> int:
+    """All of the file, in pieces in an order that the seed gives; the bytes read."""
+    with path.open("rb", buffering=0) as file:
+        offsets = list(range(0, os.fstat(file.fileno()).st_size, int(length)))
+        random.Random(int(seed)).shuffle(offsets)
+        return sum(len(os.pread(file.fileno(), int(length), offset)) for offset in offsets)
+
+
 _CHECKS = (sequential_check, random_check, mapped_check, tree_digest)
-_WAYS = {way.__name__: way for way in (mapped_sum, mapped_touch, first_bytes, random_pieces, mapped_pieces, strided, read_tree, *_CHECKS)}
+_TIMED = (mapped_sum, mapped_touch, mapped_ranks, first_bytes, random_pieces, mapped_pieces, strided, shuffled)
+_PROGRAMS = (read_tree, hashed, loaded, switched)
+_WAYS = {way.__name__: way for way in (*_CHECKS, *_TIMED, *_PROGRAMS)}
 
 
 def main() -> None:

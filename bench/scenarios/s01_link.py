@@ -20,6 +20,7 @@ def run(place: Place) -> list[Figure]:
     wanted = place.object(2 * GIB)
     with place.far_route(RATE, DELAY_SECONDS) as (route, line), place.systems(route) as systems:
         contest = cold_sequential(place, wanted, route, systems, place.clients())
+    place.draw("Cold read, 2 GiB in order\nlink of 2 Gbit/s, first bytes 20 ms late / raw parallel client", contest.shares())
     carried = tuple(rate * 8e6 / line.bits_per_second for rate in contest.rates.values[RAW])
     return [
         *contest.figures("cold", [RAW], 0.97),

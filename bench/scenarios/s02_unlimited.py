@@ -20,6 +20,7 @@ def run(place: Place) -> list[Figure]:
     with place.pinned(place.server, {SERVER_CORE}):
         pinned = _contest(place, Route(place.server, PINNED))
     unpinned = unlimited(place)
+    place.draw("Cold read, 2 GiB in order\nnot limited, all on two processors / best raw parallel client", unpinned.shares())
     return [
         *pinned.figures("pinned", pinned.ceilings, 0.95),
         *unpinned.figures("unpinned", unpinned.ceilings, 0.7),

@@ -35,7 +35,7 @@ def run(place: Place) -> list[Figure]:
 
 def _figures(place: Place, tree: Tree, route: Route, where: str, turns: int) -> list[Figure]:
     with place.systems(route) as systems:
-        place.rehearse(systems, tree)
+        place.rehearse(systems, tree.source)
         for system in systems:
             place.cold_mount(system, tree)
         offsets = random.Random(place.seed)
@@ -43,8 +43,9 @@ def _figures(place: Place, tree: Tree, route: Route, where: str, turns: int) -> 
         runs: dict[str, Callable[[], float]] = {each.name: _mounted(each, tree, route, offsets) for each in systems}
         runs[RAW] = _ranged(signed, route, offsets)
         rounds = Repeats(turns, turns).compare(runs, place.failed)
-    ours, ceiling = rounds.values[OURS], rounds.values[RAW]
-    bounded = Figure(f"{where}: {OURS} / one ranged GET", "", tuple(a / b for a, b in zip(ours, ceiling, strict=True)), at_most(1.3))
+    shares = {each.name: rounds.ratios(RAW, each.name) for each in systems if each.name in rounds.values}
+    place.draw(f"First 4 KiB of a cold open and read\n{where} / one ranged GET", shares)
+    bounded = Figure(f"{where}: {OURS} / one ranged GET", "", rounds.ratios(OURS, RAW), at_most(1.3))
     return [bounded, *(Figure(f"{where}: {name}", "ms", tuple(1e3 * each for each in values)) for name, values in rounds.values.items())]
 
 

@@ -29,7 +29,6 @@ class Headrace:
             for directory in (base, base / "run"):
                 os.chown(directory, route.seat.user, route.seat.user)
         self.seat = route.seat
-        self.cache = base / "cache"
         self.directory = base / "mount"
         self.socket = base / "run/node.sock"
         self.options = ""  # of the mount, as the kernel has them
@@ -40,12 +39,13 @@ class Headrace:
             "HEADRACE_IDLE": "600",
             **settings,
         }
-        self.configuration = " ".join(f"{name}={value}" for name, value in chosen.items()) + " headrace mount SOURCE DIRECTORY"
+        self.cache = Path(chosen.setdefault("HEADRACE_CACHE_DIR", str(base / "cache")))
+        told = (f"{name}={value}" for name, value in chosen.items() if name != "HEADRACE_CACHE_DIR")
+        self.configuration = " ".join(told) + " headrace mount SOURCE DIRECTORY"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_"))},
             **route.access.environment(),
             **chosen,
-            "HEADRACE_CACHE_DIR": str(self.cache),
             "HEADRACE_NODE": str(self.socket),
             "HOME": str(base),
         }
