@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -53,21 +54,26 @@ def main() -> int:
     about: dict[str, Any] = {"when": when.isoformat(timespec="seconds"), "quick": plan.quick, "seed": chosen.seed}
     chosen.directory.mkdir(parents=True, exist_ok=True)
     about["machine"] = machine.describe(chosen.directory)
-    with place(chosen.directory / f"run-{os.getpid()}", plan, chosen.seed) as here:
-        outcomes = [_run(name, here) for name in chosen.scenario or names()]
-        about["mount_options"] = here.mount_options
-        about["configurations"] = here.configurations
-        about["machine"]["versions"] |= here.versions
-        about["notes"] = here.notes
-        about["chart"] = here.chart
-    print("\n" + report.table(outcomes))
     target = chosen.results / f"{when:%Y-%m-%d-%H%M%S}{'-quick' if plan.quick else ''}"
-    report.write(target, outcomes, about)
+    outcomes: list[report.Outcome] = []
+    failed: list[str] = []
+    with place(chosen.directory / f"run-{os.getpid()}", plan, chosen.seed) as here:
+        for name in chosen.scenario or names():
+            try:
+                outcomes.append(_run(name, here))
+            except Exception:  # hours of other figures must not be lost with it; the run fails in the end
+                traceback.print_exc()
+                failed.append(name)
+            here.tell(about)
+            report.write(target, outcomes, about | {"failed": failed})
+    print("\n" + report.table(outcomes))
     print(f"raw results: {target}")
     missed = report.missed(outcomes)
     for figure in missed:
         print(f"missed: {figure.what}: {report.number(figure.judged)} {figure.unit}, must be {figure.bound}", file=sys.stderr)
-    return 1 if missed else 0
+    for name in failed:
+        print(f"failed: {name}", file=sys.stderr)
+    return 1 if missed or failed else 0
 
 
 def _list() -> int:

@@ -282,6 +282,14 @@ class Place:
                 found.append(kind())
         return found
 
+    def tell(self, about: dict[str, Any]) -> None:
+        """What was gathered so far, for the results."""
+        about["mount_options"] = self.mount_options
+        about["configurations"] = self.configurations
+        about["machine"]["versions"] |= self.versions
+        about["notes"] = self.notes
+        about["chart"] = self.chart
+
     def draw(self, panel: str, shares: Mapping[str, Sequence[float]]) -> None:
         """A panel of the chart: of each system, its shares of the ceiling."""
         self.chart[panel] = {name: statistics.median(values) for name, values in shares.items()}

@@ -47,8 +47,8 @@ def document(outcomes: list[Outcome], about: dict[str, Any]) -> str:
 
 
 def write(directory: Path, outcomes: list[Outcome], about: dict[str, Any]) -> None:
-    """`results.json`, `table.md`, and `chart.svg` where scenarios have drawn panels, in a new directory."""
-    directory.mkdir(parents=True)
+    """`results.json`, `table.md`, and `chart.svg` where scenarios have drawn panels, in a directory; written again after each scenario."""
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(document(outcomes, about))
     (directory / "table.md").write_text(table(outcomes))
     if panels := about.get("chart"):

@@ -73,11 +73,11 @@ class RunAi(Script):
     program = "read_runai.py"
     settings = (
         ("RUNAI_STREAMER_CONCURRENCY", "16"),
-        ("RUNAI_STREAMER_CHUNK_BYTESIZE", str(8 << 20)),
+        ("RUNAI_STREAMER_CHUNK_BYTESIZE", str(16 << 20)),
         ("RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING", "0"),
         ("RUNAI_STREAMER_LOG_LEVEL", "ERROR"),
     )
-    configuration = "FileStreamer, chunks of 8 MiB, " + " ".join("=".join(each) for each in settings)
+    configuration = "FileStreamer, ranges of 8 MiB, " + " ".join("=".join(each) for each in settings)
 
 
 class Obstore(Script):

@@ -37,7 +37,7 @@ def nginx(bucket: str, root: Path, prefixes: list[str], base: Path, *, workers: 
     """Serves the files below `root` as the objects of a bucket; only these prefixes can be listed."""
     (base / "lists").mkdir(parents=True)
     for number, prefix in enumerate(prefixes):
-        (base / f"lists/{number}.xml").write_text(_listing(bucket, root, prefix))
+        (base / f"lists/{number}.xml").write_text(listing(bucket, root, prefix))
     port = _free_port()
     configuration = base / "nginx.conf"
     configuration.write_text(_configuration(bucket, root, prefixes, base, port, workers))
@@ -100,7 +100,7 @@ def _forms(prefix: str) -> set[str]:
     return {f"{prefix}/", quote(f"{prefix}/"), quote(f"{prefix}/", safe="")}
 
 
-def _listing(bucket: str, root: Path, prefix: str) -> str:
+def listing(bucket: str, root: Path, prefix: str) -> str:
     """All keys below a prefix, in byte order, on one page."""
     files = sorted((path.relative_to(root).as_posix().encode(), path) for path in (root / prefix).rglob("*") if path.is_file())
     contents = "".join(_entry(key.decode(), path) for key, path in files)
