@@ -224,7 +224,8 @@ class Place:
         try:
             yield base
         finally:
-            shutil.rmtree(base, ignore_errors=not base.exists())
+            if base.exists():
+                shutil.rmtree(base)
 
     def cold(self, system: System, wanted: Object, route: Route | None = None) -> Path:
         """The object's path in a new mount with an empty cache and a dropped page cache, the server's files read once."""
