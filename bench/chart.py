@@ -16,7 +16,7 @@ Panel = Mapping[str, float]  # share of the ceiling, by system
 _OURS = "headrace"
 _COLUMNS = 2
 _PANEL_WIDTH, _GAP, _MARGIN = 410, 30, 16
-_LABEL_WIDTH, _VALUE_WIDTH = 92, 40
+_LABEL_WIDTH, _VALUE_WIDTH = 124, 36
 _HEAD, _ROW, _BAR = 40, 20, 13
 _STYLE = """
 text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328 }
@@ -63,7 +63,7 @@ def _panel(title: str, panel: Panel, x: int, y: int) -> str:
         parts += [
             f'<text x="{left - 8}" y="{top + 11}" text-anchor="end">{escape(label)}</text>',
             f'<rect class="{kind}" x="{left}" y="{top}" width="{max(length, 1):.1f}" height="{_BAR}" rx="2"/>',
-            f'<text class="small" x="{left + length + 6:.1f}" y="{top + 11}">{panel[name]:.2f}</text>',
+            f'<text class="small" x="{x + _PANEL_WIDTH}" y="{top + 11}" text-anchor="end">{panel[name]:.2f}</text>',
         ]
     bottom = y + _HEAD + len(panel) * _ROW
     parts.append(f'<line class="ceiling" x1="{left + full:.1f}" y1="{y + _HEAD - 6}" x2="{left + full:.1f}" y2="{bottom}"/>')

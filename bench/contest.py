@@ -36,8 +36,8 @@ class Contest:
 
     def shares(self) -> dict[str, tuple[float, ...]]:
         """Of the ceiling, by everything that isn't one."""
-        names = self.rates.among([OURS, *self.mounts, *self.clients])
-        return {name: self.rates.ratios(name, *self.ceilings) for name in names}
+        labels = {OURS: OURS} | {name: name for name in self.mounts} | {name: f"{name}, to memory" for name in self.clients}
+        return {labels[name]: self.rates.ratios(name, *self.ceilings) for name in self.rates.among(labels)}
 
     def figures(self, what: str, ceiling: Iterable[str], limit: float | None) -> list[Figure]:
         """The bounds that every cold read has, and the rate of each who took part."""
@@ -61,7 +61,7 @@ def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[Sy
         before = machine.cpu(*pids)
         seconds = readers.dd(path, route.seat).seconds
         cpu[system.name].append(machine.cpu(*pids) - before)
-        system.forget()
+        place.leave(system)
         return wanted.size / seconds / 1e6
 
     def settled(fetch: Callable[[], float]) -> float:
@@ -72,11 +72,11 @@ def cold_sequential(place: Place, wanted: Object, route: Route, systems: list[Sy
     runs[RAW] = lambda: settled(lambda: raw.fetch(route, BUCKET, wanted.key, wanted.size))
     for client in clients:
         runs[client.name] = lambda client=client: settled(lambda: client.read(route, BUCKET, wanted.key, wanted.size))  # type: ignore[misc]
-    rates = place.plan.repeats.compare(runs, place.failed)
+    rates = place.repeats.compare(runs, place.failed)
     mounts = tuple(each.name for each in systems if each.name != OURS)
     others = tuple(each.name for each in clients if each.name != S5CMD)
     for system in systems:
         if system.name in rates.values:
             place.check(place.cold(system, wanted, route), wanted, route.seat)
-            system.forget()
+            place.leave(system)
     return Contest(rates, cpu, mounts, others)

@@ -6,10 +6,11 @@ import os
 import shutil
 import statistics
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -127,6 +128,7 @@ class Place:
     _trees: dict[str, Tree] = field(default_factory=dict)
     _made: dict[str, object] = field(default_factory=dict)
     _systems: int = 0
+    _prepared: float = 0.0  # seconds
 
     @cached_property
     def server(self) -> Seaweed:
@@ -147,6 +149,17 @@ class Place:
         with link.link(bits_per_second, lines) as line, delayed(self.server, delay_seconds, host=line.server_address) as access:
             self.note(f"link: {line}; first byte {delay_seconds * 1e3:g} ms late")
             yield Route(access, Seat(namespace=line.namespace), self.server), line
+
+    @property
+    def repeats(self) -> Repeats:
+        """Of the plan; preparing a run is no part of its length."""
+        return replace(self.plan.repeats, clock=lambda: time.monotonic() - self._prepared)
+
+    @contextmanager
+    def _preparing(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._prepared += time.monotonic() - began
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What several scenarios of a run use and one of them measures."""
@@ -233,8 +246,9 @@ class Place:
 
     def cold_mount(self, system: System, wanted: Object | Tree, route: Route | None = None) -> Path:
         """As `cold`; the directory."""
-        system.forget()
-        path = system.mount(wanted.source)
+        with self._preparing():
+            system.forget()
+            path = system.mount(wanted.source)
         self.settle(wanted, route)
         return path
 
@@ -330,6 +344,11 @@ class Place:
         with self.base("nginx") as base, nginx(BUCKET, self.native, prefixes, base) as running:
             yield running
 
+    def leave(self, system: System) -> None:
+        """After a run: unmounted, and its cache is gone, before another's turn begins."""
+        with self._preparing():
+            system.forget()
+
     def check(self, path: Path, wanted: Object, seat: Seat = HERE) -> None:
         """Compares every byte; RuntimeError at the first wrong one."""
         wrong = readers.run("sequential_check", path, wanted.seed, seat=seat).found
@@ -338,12 +357,13 @@ class Place:
 
     def settle(self, wanted: Object | Tree, route: Route | None = None) -> None:
         """The state before every cold run, also of the ceilings: see the package's docstring. The route tells which server."""
-        machine.drop_caches()
-        machine.claim_memory(min(2 * wanted.size + GIB, _CLAIMED_MOST))
-        if isinstance(wanted, Tree):
-            raw.fetch_many(self.route, wanted.signed)
-        else:
-            raw.fetch((route or self.route).near, BUCKET, wanted.key, wanted.size)
+        with self._preparing():
+            machine.drop_caches()
+            machine.claim_memory(min(2 * wanted.size + GIB, _CLAIMED_MOST))
+            if isinstance(wanted, Tree):
+                raw.fetch_many(self.route, wanted.signed)
+            else:
+                raw.fetch((route or self.route).near, BUCKET, wanted.key, wanted.size)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def run(place: Place) -> list[Figure]:
             place.settle(wanted)
             return wanted.size / raw.fetch(place.route, BUCKET, wanted.key, wanted.size) / 1e6
 
-        rates = place.plan.repeats.in_turn([mounted, ceiling])
+        rates = place.repeats.in_turn([mounted, ceiling])
         place.check(system.directory / wanted.name, wanted)
     gigabytes = wanted.size / 1e9
     return [

@@ -25,10 +25,10 @@ def run(place: Place) -> list[Figure]:
         def read(number: int) -> float:
             system = (one, both)[number]
             rate = wanted.size / readers.dd(place.cold(system, wanted, route), route.seat).seconds / 1e6
-            system.forget()
+            place.leave(system)
             return rate
 
-        rounds = place.plan.repeats.compare({"two links": lambda: read(1), "one link": lambda: read(0)}, place.failed)
+        rounds = place.repeats.compare({"two links": lambda: read(1), "one link": lambda: read(0)}, place.failed)
     return [
         Figure("two links / one", "", rounds.ratios("two links", "one link"), at_least(1.9)),
         *(Figure(name, "MB/s", values) for name, values in rounds.values.items()),

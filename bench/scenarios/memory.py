@@ -27,7 +27,7 @@ def run(place: Place) -> list[Figure]:
             return watch.highest / MIB
 
         for count, name in ((1, "one reader"), (8, "eight readers")):
-            peaks = place.plan.repeats.times(lambda count=count: peak(count))  # type: ignore[misc]
+            peaks = place.repeats.times(lambda count=count: peak(count))  # type: ignore[misc]
             figures.append(Figure(f"{name}, budget {BUDGET_MIB} MiB", "MiB", tuple(peaks), at_most(300 + BUDGET_MIB), worst=True))
         place.check(system.directory / wanted.name, wanted)
     return figures

@@ -22,7 +22,7 @@ def run(place: Place) -> list[Figure]:
             readers.dd_together(path, count)
             return (place.server.sent_bytes(BUCKET) - before) / wanted.size
 
-        counted = place.plan.repeats.in_turn([lambda: sent(1), lambda: sent(8)])
+        counted = place.repeats.in_turn([lambda: sent(1), lambda: sent(8)])
         place.check(system.directory / wanted.name, wanted)
     return [
         Figure("one reader", "", tuple(one for one, _ in counted), at_most(1.01), worst=True),

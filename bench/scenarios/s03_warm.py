@@ -6,6 +6,7 @@ of it, as a program does that uses its weights). Peers are told beside, with `dd
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,10 +40,10 @@ def second_reads(place: Place) -> list[Figure]:
     return figures
 
 
-def best_peer(place: Place) -> float:
-    """Median MB/s of the best peer's second read; 0 without peers."""
+def best_share(place: Place) -> float:
+    """Of native, that the best peer's second read reaches; 0 without peers."""
     rounds: dict[str, Rounds] = place.once("second reads", lambda: _second_reads(place))
-    return max((each.median(name) for name, each in rounds.items() if name != OURS), default=0.0)
+    return max((statistics.median(each.ratios(name, NATIVE)) for name, each in rounds.items() if name != OURS), default=0.0)
 
 
 def _second_reads(place: Place) -> dict[str, Rounds]:
@@ -56,10 +57,10 @@ def _second_reads(place: Place) -> dict[str, Rounds]:
                 system.name: lambda path=path: wanted.size / readers.dd(path).seconds / 1e6,  # type: ignore[misc]
                 NATIVE: lambda: wanted.size / readers.dd(wanted.native).seconds / 1e6,
             }
-            rounds = place.plan.repeats.compare(runs, place.failed)
+            rounds = place.repeats.compare(runs, place.failed)
             if system.name in rounds.values:
                 found[system.name] = rounds
-            system.forget()
+            place.leave(system)
     return found
 
 
@@ -86,7 +87,7 @@ def _ways(place: Place, path: Path, wanted: Object, count: int) -> list[Figure]:
             OURS: lambda read=read: count * wanted.size / read(path) / 1e6,  # type: ignore[misc]
             NATIVE: lambda read=read: count * wanted.size / read(wanted.native) / 1e6,  # type: ignore[misc]
         }
-        rounds = place.plan.repeats.compare(runs, place.failed)
+        rounds = place.repeats.compare(runs, place.failed)
         what = f"{name}, {count} reader{'s' if count > 1 else ''}"
         figures.append(Figure(f"{what}: {OURS} / native", "", rounds.ratios(OURS, NATIVE), at_least(0.95)))
         figures.append(Figure(f"{what}: {OURS}", "MB/s", rounds.values[OURS]))

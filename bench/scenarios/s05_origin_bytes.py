@@ -46,7 +46,7 @@ def run(place: Place) -> list[Figure]:
             "strided reads": lambda: cold(lambda path: readers.run("strided", path, SLICE, TENSOR), lambda: wanted.size // TENSOR * SLICE),
             MAPPED: lambda: cold(lambda path: readers.run("mapped_pieces", path, *random_pieces), by_kernel),
         }
-        rounds = place.plan.repeats.compare(runs, place.failed)
+        rounds = place.repeats.compare(runs, place.failed)
         place.check(place.cold(system, wanted), wanted)
     worst = {"one reader in order": 1.01, "eight readers in order": 1.01, RANDOM: 2.0, "strided reads": 1.1}
     return [Figure(name, "", values, at_most(worst[name]) if name in worst else None, worst=name in worst) for name, values in rounds.values.items()]

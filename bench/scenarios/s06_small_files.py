@@ -24,13 +24,13 @@ def run(place: Place) -> list[Figure]:
     tree = place.tree("small", place.plan.count(FILES), SIZE)
     with place.systems() as systems:
         place.rehearse(systems, tree.source)
-        cold = place.plan.repeats.compare(_cold(place, tree, systems), place.failed)
+        cold = place.repeats.compare(_cold(place, tree, systems), place.failed)
         kept = [each for each in systems if each.name in cold.values]
         right = readers.run("tree_digest", place.native / tree.prefix).found
         for system in kept:
             if readers.run("tree_digest", place.cold_mount(system, tree)).found != right:
                 raise RuntimeError(f"{system.name}: wrong bytes, or files that are not there")
-        warm = place.plan.repeats.compare(_warm(place, tree, kept), place.failed)
+        warm = place.repeats.compare(_warm(place, tree, kept), place.failed)
     place.draw("10,000 files of 16 KiB, cold, one reader\n/ raw client with 32 in flight", {each.name: cold.ratios(each.name, RAW) for each in kept})
     return [*_figures("cold", cold, RAW, 0.6, systems), *_figures("warm", warm, NATIVE, 0.5, systems)]
 
@@ -39,7 +39,7 @@ def _cold(place: Place, tree: Tree, systems: list[System]) -> dict[str, Callable
     def mounted(system: System) -> float:
         path = place.cold_mount(system, tree)
         rate = len(tree.objects) / readers.run("read_tree", path).seconds
-        system.forget()
+        place.leave(system)
         return rate
 
     def ceiling() -> float:

@@ -38,6 +38,7 @@ def run(place: Place) -> list[Figure]:
         def mounted(system: System) -> float:
             above = place.cold_mount(system, both)
             first, second = _switches(system, [above / Path(each.prefix).name for each in models], route, told)
+            place.leave(system)
             seconds.setdefault(system.name, []).append(second)
             return first
 
@@ -51,7 +52,7 @@ def run(place: Place) -> list[Figure]:
             return raw.fetch(route, BUCKET, models[0].objects[0].key, models[0].size)
 
         runs: dict[str, Callable[[], float]] = {each.name: lambda each=each: mounted(each) for each in systems}  # type: ignore[misc]
-        firsts = place.plan.repeats.compare({**runs, LOCAL: local, ORIGIN: origin}, place.failed)
+        firsts = place.repeats.compare({**runs, LOCAL: local, ORIGIN: origin}, place.failed)
     seconds_of = Rounds({name: tuple(seconds[name]) for name in firsts.values if name in seconds})
     return [*_figures(firsts, seconds_of), *(Figure(f"{OURS}: {name}", _UNITS[name], tuple(values)) for name, values in told.items())]
 
@@ -72,7 +73,6 @@ def _switches(system: System, models: list[Path], route: Route, told: dict[str, 
         told["CPU of the mount"].append((machine.cpu(*pids) - before).total)
         told["memory of the mount at its peak"].append(watch.highest / MIB)
         told["disk of the cache"].append(machine.allocated(system.cache, pids) / GIB)
-    system.forget()
     return first, second
 
 

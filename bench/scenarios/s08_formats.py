@@ -44,7 +44,7 @@ def _ours(place: Place, route: Route) -> Rounds:
         def in_order() -> float:
             return wanted.size / readers.dd(place.cold(system, wanted), route.seat).seconds / 1e6
 
-        return place.plan.repeats.compare({SHARDS: loaded, GGUF: mapped, IN_ORDER: in_order}, place.failed)
+        return place.repeats.compare({SHARDS: loaded, GGUF: mapped, IN_ORDER: in_order}, place.failed)
 
 
 def _figures(what: str, rounds: Rounds) -> list[Figure]:
@@ -59,9 +59,9 @@ def _peers(place: Place) -> list[Figure]:
 
         def loaded(number: int) -> float:
             seconds = readers.run("loaded", place.cold_mount(systems[number], shards)).seconds
-            systems[number].forget()
+            place.leave(systems[number])
             return seconds
 
         runs: dict[str, Callable[[], float]] = {each.name: lambda number=number: loaded(number) for number, each in enumerate(systems)}  # type: ignore[misc]
-        rounds = place.plan.repeats.compare(runs, place.failed)
+        rounds = place.repeats.compare(runs, place.failed)
     return [Figure(f"{SHARDS}: {name}", "s", values) for name, values in rounds.values.items() if name != OURS or len(runs) > 1]

@@ -44,7 +44,7 @@ def _warm(place: Place) -> list[Figure]:
             mounts.append((machine.cpu(*pids) - before).total / gigabytes)
             return mounts[-1] + reader / gigabytes
 
-        rounds = place.plan.repeats.in_turn([mounted, lambda: readers.dd(wanted.native).cpu_seconds / gigabytes])
+        rounds = place.repeats.in_turn([mounted, lambda: readers.dd(wanted.native).cpu_seconds / gigabytes])
     return [
         # 1 is native; as S3, a twentieth is what repeated native reads differ by.
         Figure("warm: reader and mount / reader of the native file", "", ratios(rounds), at_most(1.05)),

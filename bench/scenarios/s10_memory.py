@@ -28,7 +28,7 @@ def run(place: Place) -> list[Figure]:
             str(budget): lambda budget=budget: _read(place, route, budget, buffers[budget], grown[budget])  # type: ignore[misc]
             for budget in BUDGETS
         }
-        rounds = place.plan.repeats.compare(runs, place.failed)
+        rounds = place.repeats.compare(runs, place.failed)
     figures = [Figure(f"rate with {SMALL} MiB / with {USUAL} MiB, as S1", "", rounds.ratios(str(SMALL), str(USUAL)), at_least(0.9))]
     for budget in BUDGETS:
         figures += [

@@ -39,7 +39,7 @@ def run(place: Place) -> list[Figure]:
             return wanted.size / raw.fetch(route, BUCKET, wanted.key, wanted.size) / 1e6
 
         try:
-            rounds = place.plan.repeats.compare({SLOW: lambda: read(True), USUAL: lambda: read(False), RAW: ceiling}, place.failed)
+            rounds = place.repeats.compare({SLOW: lambda: read(True), USUAL: lambda: read(False), RAW: ceiling}, place.failed)
             place.check(place.cold(on_slow, wanted), wanted, route.seat)
         finally:
             slow.limit_writes(0)

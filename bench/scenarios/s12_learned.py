@@ -41,7 +41,7 @@ def _rounds(place: Place, route: Route, wanted: Object, way: tuple[str, int, int
             firsts.append(_load(place.cold(system, wanted, route), wanted, way))
             return _load(place.cold(system, wanted, route), wanted, way)
 
-    seconds = tuple(place.plan.repeats.times(both))
+    seconds = tuple(place.repeats.times(both))
     return Rounds({"second": seconds, "first": tuple(firsts)})
 
 

@@ -25,6 +25,6 @@ def run(place: Place) -> list[Figure]:
             readers.dd(path)
             return place.server.sent_bytes(BUCKET) - before
 
-        sent = place.plan.repeats.times(again)
+        sent = place.repeats.times(again)
         place.check(path, wanted)
     return [Figure("second mount", "bytes", tuple(sent), at_most(0), worst=True)]

@@ -25,6 +25,6 @@ def run(place: Place) -> list[Figure]:
             again = readers.dd(path)
             return 100 * (again.disk_bytes + machine.disk_bytes_read(pid) - before) / wanted.size
 
-        shares = place.plan.repeats.times(second)
+        shares = place.repeats.times(second)
         place.check(system.directory / wanted.name, wanted)
     return [Figure("second read, of the file", "%", tuple(shares), at_most(1), worst=True)]

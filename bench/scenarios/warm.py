@@ -25,9 +25,7 @@ def run(place: Place) -> list[Figure]:
         readers.dd(wanted.native)  # both are in the page cache now
 
         def way(name: str, read: Callable[[Path], readers.Read], bounded: bool) -> list[Figure]:
-            rates = place.plan.repeats.in_turn(
-                [lambda: wanted.size / read(path).seconds / 1e6, lambda: wanted.size / read(wanted.native).seconds / 1e6]
-            )
+            rates = place.repeats.in_turn([lambda: wanted.size / read(path).seconds / 1e6, lambda: wanted.size / read(wanted.native).seconds / 1e6])
             return [
                 Figure(f"{name}, mount / native", "", ratios(rates), at_least(0.95) if bounded else None),
                 Figure(f"{name}, mount", "MB/s", tuple(mount for mount, _ in rates)),
