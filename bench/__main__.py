@@ -50,8 +50,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     when = datetime.now(UTC)
     peers = None if chosen.peers is None else frozenset(filter(None, chosen.peers.lower().split(",")))
-    plan = Plan(quick=chosen.quick, peers=peers)
-    about: dict[str, Any] = {"when": when.isoformat(timespec="seconds"), "quick": plan.quick, "seed": chosen.seed}
+    plan = Plan(quick=chosen.quick, peers=peers, rounds=chosen.rounds)
+    about: dict[str, Any] = {"when": when.isoformat(timespec="seconds"), "quick": plan.quick, "rounds": plan.rounds, "seed": chosen.seed}
     chosen.directory.mkdir(parents=True, exist_ok=True)
     about["machine"] = machine.describe(chosen.directory)
     target = chosen.results / f"{when:%Y-%m-%d-%H%M%S}{'-quick' if plan.quick else ''}"
@@ -95,6 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Figures of Headrace on this machine.")
     parser.add_argument("scenario", nargs="*", type=named, help="names or numbers (S1) of scenarios, or `list`; all without one", metavar="SCENARIO")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions")
+    parser.add_argument("--rounds", type=int, help="in place of nine, or five where one takes over ten seconds")
     parser.add_argument("--peers", metavar="NAME,…", help="to compare with, by name; all that are installed without it, none with an empty text")
     parser.add_argument("--seed", type=int, default=1, help="of contents and random orders")
     parser.add_argument("--directory", type=Path, default=ROOT / ".cache/bench", help="for data, server and caches; about 30 GB on a real disk")

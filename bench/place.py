@@ -39,6 +39,7 @@ GIB = 1 << 30
 MIB = 1 << 20
 _UPLOADS = 16  # at once
 _IN_A_DIRECTORY = 100
+_FAILURE_TOLD = 400  # characters; the end says what it was
 _CLAIMED_MOST = 12 * GIB  # or a file of 8 GiB would take more than there is
 
 
@@ -49,11 +50,15 @@ class Plan:
     quick: bool = False
     peers: frozenset[str] | None = None  # names in small letters; None is all that are installed
 
+    rounds: int | None = None  # in place of the usual number
+
     def wants(self, peer: str) -> bool:
         return self.peers is None or peer.lower() in self.peers
 
     @property
     def repeats(self) -> Repeats:
+        if self.rounds is not None:
+            return Repeats(self.rounds, self.rounds)
         return Repeats(3, 2) if self.quick else Repeats()
 
     def size(self, full: int) -> int:
@@ -323,7 +328,7 @@ class Place:
         """A contestant that fails is out of the contest, and the results say so; ours has to work."""
         if name in (Headrace.name, "raw client"):
             raise failure
-        self.note(f"{name} failed and is left out: {failure}")
+        self.note(f"{name} failed and is left out: …{str(failure)[-_FAILURE_TOLD:]}")
 
     @contextmanager
     def pinned(self, server: Seaweed | Nginx, cores: set[int]) -> Iterator[None]:

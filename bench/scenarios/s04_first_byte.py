@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from bench import raw, readers
 from bench.contest import OURS, RAW
 from bench.measure import Figure, Repeats, at_most
 from bench.place import MIB, Place, Tree
 from bench.seats import Route
-from bench.systems import System
 from headrace.testing.delay import delayed
 
 TITLE = "first 4 KiB of a cold open and read / one ranged GET"
@@ -25,7 +25,7 @@ DELAY_SECONDS = 0.02
 
 
 def run(place: Place) -> list[Figure]:
-    turns = 9 if place.plan.quick else TURNS
+    turns = place.plan.rounds or (9 if place.plan.quick else TURNS)
     tree = place.tree("first-byte", turns + 1, SIZE)
     figures = _figures(place, tree, place.route, "beside the server", turns)
     with delayed(place.server, DELAY_SECONDS) as access:
@@ -36,26 +36,25 @@ def run(place: Place) -> list[Figure]:
 def _figures(place: Place, tree: Tree, route: Route, where: str, turns: int) -> list[Figure]:
     with place.systems(route) as systems:
         place.rehearse(systems, tree.source)
-        for system in systems:
-            place.cold_mount(system, tree)
+        mounts = {each.name: place.cold_mount(each, tree) for each in systems}
         offsets = random.Random(place.seed)
         signed = raw.addresses(route, "bench", [each.key for each in tree.objects])
-        runs: dict[str, Callable[[], float]] = {each.name: _mounted(each, tree, route, offsets) for each in systems}
+        runs: dict[str, Callable[[], float]] = {name: _mounted(path, tree, route, offsets) for name, path in mounts.items()}
         runs[RAW] = _ranged(signed, route, offsets)
         rounds = Repeats(turns, turns).compare(runs, place.failed)
-    shares = {each.name: rounds.ratios(RAW, each.name) for each in systems if each.name in rounds.values}
+    shares = {name: rounds.ratios(RAW, name) for name in rounds.among(mounts)}
     place.draw(f"First 4 KiB of a cold open and read\n{where} / one ranged GET", shares)
     bounded = Figure(f"{where}: {OURS} / one ranged GET", "", rounds.ratios(OURS, RAW), at_most(1.3))
     return [bounded, *(Figure(f"{where}: {name}", "ms", tuple(1e3 * each for each in values)) for name, values in rounds.values.items())]
 
 
-def _mounted(system: System, tree: Tree, route: Route, offsets: random.Random) -> Callable[[], float]:
+def _mounted(mount: Path, tree: Tree, route: Route, offsets: random.Random) -> Callable[[], float]:
     files = iter(tree.objects[1:])
 
     def turn() -> float:
         wanted = next(files)
-        warm = tree.path(system.directory, tree.objects[0])
-        path = tree.path(system.directory, wanted)
+        warm = tree.path(mount, tree.objects[0])
+        path = tree.path(mount, wanted)
         return float(readers.run("first_bytes", path, warm, _offset(offsets), LENGTH, seat=route.seat).found)
 
     return turn

@@ -7,6 +7,7 @@ disk, both in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from bench import raw, readers
 from bench.contest import OURS, RAW
@@ -26,11 +27,9 @@ def run(place: Place) -> list[Figure]:
         place.rehearse(systems, tree.source)
         cold = place.repeats.compare(_cold(place, tree, systems), place.failed)
         kept = [each for each in systems if each.name in cold.values]
-        right = readers.run("tree_digest", place.native / tree.prefix).found
-        for system in kept:
-            if readers.run("tree_digest", place.cold_mount(system, tree)).found != right:
-                raise RuntimeError(f"{system.name}: wrong bytes, or files that are not there")
-        warm = place.repeats.compare(_warm(place, tree, kept), place.failed)
+        places = {NATIVE: place.native / tree.prefix} | {each.name: place.cold_mount(each, tree) for each in kept}
+        _check(places)
+        warm = place.repeats.compare(_warm(places, tree), place.failed)
     place.draw("10,000 files of 16 KiB, cold, one reader\n/ raw client with 32 in flight", {each.name: cold.ratios(each.name, RAW) for each in kept})
     return [*_figures("cold", cold, RAW, 0.6, systems), *_figures("warm", warm, NATIVE, 0.5, systems)]
 
@@ -50,9 +49,15 @@ def _cold(place: Place, tree: Tree, systems: list[System]) -> dict[str, Callable
     return {**runs, RAW: ceiling}
 
 
-def _warm(place: Place, tree: Tree, systems: list[System]) -> dict[str, Callable[[], float]]:
-    """Everything was read before, through the mount and natively."""
-    places = {each.name: each.directory for each in systems} | {NATIVE: place.native / tree.prefix}
+def _check(places: dict[str, Path]) -> None:
+    """Reads everything; RuntimeError when a system shows other names or bytes."""
+    digests = {name: readers.run("tree_digest", path).found for name, path in places.items()}
+    if wrong := [name for name, digest in digests.items() if digest != digests[NATIVE]]:
+        raise RuntimeError(f"wrong bytes, or files that are not there: {', '.join(wrong)}")
+
+
+def _warm(places: dict[str, Path], tree: Tree) -> dict[str, Callable[[], float]]:
+    """Everything was read before, through the mounts and natively."""
     return {name: lambda path=path: len(tree.objects) / readers.run("read_tree", path).seconds for name, path in places.items()}  # type: ignore[misc]
 
 
