@@ -24,6 +24,7 @@ from bench import machine, report, scenarios
 from bench.place import Place, Plan, place
 
 ROOT = Path(__file__).parent.parent
+_terminated: list[bool] = []
 
 
 def names() -> list[str]:
@@ -47,7 +48,8 @@ def main() -> int:
     if os.geteuid() != 0:
         print("bench: dropping the page cache needs root; run it with sudo", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     when = datetime.now(UTC)
     peers = None if chosen.peers is None else frozenset(filter(None, chosen.peers.lower().split(",")))
     plan = Plan(quick=chosen.quick, peers=peers, rounds=chosen.rounds)
@@ -62,6 +64,8 @@ def main() -> int:
             try:
                 outcomes.append(_run(name, here))
             except Exception:  # hours of other figures must not be lost with it; the run fails in the end
+                if _terminated:  # a clean-up that failed has hidden it
+                    raise
                 traceback.print_exc()
                 failed.append(name)
             here.tell(about)
@@ -107,6 +111,7 @@ def _arguments() -> argparse.Namespace:
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     """A termination runs the same clean-up as Ctrl-C."""
+    _terminated.append(True)
     raise KeyboardInterrupt
 
 

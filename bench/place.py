@@ -28,6 +28,7 @@ from bench.systems.juicefs import JuiceFS, Volume
 from bench.systems.mountpoint import Mountpoint
 from bench.systems.rclone import Rclone
 from bench.systems.s3fs import S3fs
+from headrace.node import mountinfo
 from headrace.testing.content import write_file
 from headrace.testing.delay import delayed
 from headrace.testing.seaweed import Seaweed, seaweed
@@ -236,12 +237,14 @@ class Place:
 
     @contextmanager
     def base(self, name: str) -> Iterator[Path]:
-        """A directory for a system; removed afterwards."""
+        """A directory for a system; removed afterwards, but never through a mount that was left."""
         self._systems += 1
         base = self.directory / f"{name}-{self._systems}"
         try:
             yield base
         finally:
+            for left in [each.directory for each in mountinfo.mounted() if each.directory.startswith(f"{base}/")]:
+                subprocess.run(["umount", "--lazy", left], check=True)
             if base.exists():
                 shutil.rmtree(base)
 

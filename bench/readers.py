@@ -20,6 +20,7 @@ from typing import Any
 from bench.seats import HERE, Seat
 
 _PIECE = 8 << 20
+_LONGEST_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,31 @@ def together(commands: list[list[str]]) -> list[Read]:
     """Processes of this module, which begin when all are ready."""
     pipe = subprocess.PIPE
     started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for command in commands]
-    for each in started:
-        assert each.stdout is not None
-        each.stdout.readline()  # it is ready
-    # All are told before any is waited for.
-    for each in started:
-        assert each.stdin is not None
-        each.stdin.write("\n")
-        each.stdin.flush()
-    told = [each.communicate() for each in started]
+    try:
+        for each in started:
+            assert each.stdout is not None
+            each.stdout.readline()  # it is ready
+        for each in started:  # all are told before any is waited for
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
+        told = [_end(each) for each in started]
+    finally:
+        for each in started:  # no file of a mount stays open when the bench is interrupted
+            each.kill()
     for each, command, (_, complaint) in zip(started, commands, told, strict=True):
         if each.returncode:
-            raise RuntimeError(f"reading failed: {' '.join(command)}: {complaint}")
-    return [Read(**json.loads(found)) for found, _ in told]
+            raise RuntimeError(f"reading failed: {' '.join(command)}: {complaint or each.returncode}")
+    return [Read(**json.loads(found.splitlines()[-1])) for found, _ in told]
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it printed; one that hangs in a mount is killed, and says so by its status."""
+    try:
+        return process.communicate(timeout=_LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
 
 
 def mapped_sum(path: Path) -> int:

@@ -110,4 +110,7 @@ class Foreground:
         return [] if self._process is None else machine.family(self._process.pid)
 
     def stop(self) -> None:
+        """Also when a reader was interrupted and still has a file open."""
+        if self._process is not None and os.path.ismount(self.directory):
+            subprocess.run(["umount", "--lazy", str(self.directory)], check=True)
         self.forget()

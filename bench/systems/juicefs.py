@@ -83,6 +83,7 @@ class JuiceFS(Foreground):
             "--attr-cache=3600",
             "--entry-cache=3600",
             "--dir-entry-cache=3600",
+            "--hide-internal",  # or a walk finds a file that never ends
             "--read-only",
             "--no-bgjob",
             "--no-usage-report",
