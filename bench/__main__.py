@@ -21,7 +21,9 @@ from types import FrameType
 from typing import Any
 
 from bench import machine, report, scenarios
-from bench.place import Place, Plan, place
+from bench.place import Place, place
+from bench.plan import Plan
+from bench.systems import installed
 
 ROOT = Path(__file__).parent.parent
 _terminated: list[bool] = []
@@ -51,8 +53,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     when = datetime.now(UTC)
-    peers = None if chosen.peers is None else frozenset(filter(None, chosen.peers.lower().split(",")))
-    plan = Plan(quick=chosen.quick, peers=peers, rounds=chosen.rounds)
+    plan = Plan(quick=chosen.quick, peers=chosen.peers, rounds=chosen.rounds)
     about: dict[str, Any] = {"when": when.isoformat(timespec="seconds"), "quick": plan.quick, "rounds": plan.rounds, "seed": chosen.seed}
     chosen.directory.mkdir(parents=True, exist_ok=True)
     about["machine"] = machine.describe(chosen.directory)
@@ -68,7 +69,7 @@ def main() -> int:
                     raise
                 traceback.print_exc()
                 failed.append(name)
-            here.tell(about)
+            here.record.tell(about)
             report.write(target, outcomes, about | {"failed": failed})
     print("\n" + report.table(outcomes))
     print(f"raw results: {target}")
@@ -100,13 +101,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("scenario", nargs="*", type=named, help="names or numbers (S1) of scenarios, or `list`; all without one", metavar="SCENARIO")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions")
     parser.add_argument("--rounds", type=int, help="in place of nine, or five where one takes over ten seconds")
-    parser.add_argument("--peers", metavar="NAME,…", help="to compare with, by name; all that are installed without it, none with an empty text")
+    parser.add_argument(
+        "--peers", type=_peers, metavar="NAME,…", help="to compare with, by name; all that are installed without it, none with an empty text"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of contents and random orders")
     parser.add_argument("--directory", type=Path, default=ROOT / ".cache/bench", help="for data, server and caches; about 30 GB on a real disk")
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results", help="where raw results go")
     chosen = parser.parse_args()
     chosen.directory = chosen.directory.resolve()
     return chosen
+
+
+def _peers(text: str) -> frozenset[str]:
+    names = frozenset(filter(None, text.lower().split(",")))
+    known = {name.lower(): name for name in installed.NAMES}
+    if unknown := sorted(names - set(known)):
+        raise argparse.ArgumentTypeError(f"no peer {unknown[0]}; there are {', '.join(known.values())}")
+    return names
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

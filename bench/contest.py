@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from bench import machine, raw, readers
 from bench.measure import Figure, Rounds, at_least
-from bench.place import BUCKET, Object, Place
+from bench.objects import BUCKET, Object
+from bench.place import Place
 from bench.seats import Route
 from bench.systems import Client, System
 

@@ -4,134 +4,44 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-from bench import link, machine, models, raw, readers
-from bench.clients import Obstore, RunAi, S5cmd
+from bench import link, machine, raw, readers
 from bench.measure import Repeats
+from bench.objects import BUCKET, GIB, MIB, Object, Objects, Tree
+from bench.plan import Plan
+from bench.record import Record
 from bench.seats import HERE, Route, Seat, pin
 from bench.servers.nginx import Nginx, nginx
-from bench.systems import Client, System
-from bench.systems.foreground import Foreground
-from bench.systems.geesefs import Geesefs
+from bench.systems import Client, System, installed
 from bench.systems.headrace import Headrace
-from bench.systems.juicefs import JuiceFS, Volume
-from bench.systems.mountpoint import Mountpoint
-from bench.systems.rclone import Rclone
-from bench.systems.s3fs import S3fs
+from bench.systems.juicefs import Volume
 from headrace.node import mountinfo
-from headrace.testing.content import write_file
 from headrace.testing.delay import delayed
 from headrace.testing.seaweed import Seaweed, seaweed
 
 T = TypeVar("T")
 
-BUCKET = "bench"
-GIB = 1 << 30
-MIB = 1 << 20
-_UPLOADS = 16  # at once
-_IN_A_DIRECTORY = 100
 _FAILURE_TOLD = 400  # characters; the end says what it was
 _CLAIMED_MOST = 12 * GIB  # or a file of 8 GiB would take more than there is
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How large and how often: the sizes of a result, or an eighth and less for a look."""
-
-    quick: bool = False
-    peers: frozenset[str] | None = None  # names in small letters; None is all that are installed
-
-    rounds: int | None = None  # in place of the usual number
-
-    def wants(self, peer: str) -> bool:
-        return self.peers is None or peer.lower() in self.peers
-
-    @property
-    def repeats(self) -> Repeats:
-        if self.rounds is not None:
-            return Repeats(self.rounds, self.rounds)
-        return Repeats(3, 2) if self.quick else Repeats()
-
-    def size(self, full: int) -> int:
-        return full // 8 if self.quick else full
-
-    def count(self, full: int) -> int:
-        return full // 20 if self.quick else full
-
-
-@dataclass(frozen=True)
-class Object:
-    """An object on the server: the bytes of content `seed`, or a model. `native` is a file with the same bytes."""
-
-    key: str
-    size: int
-    seed: int
-    native: Path
-
-    @property
-    def source(self) -> str:
-        """What to mount."""
-        return f"s3://{BUCKET}/{self.key.rpartition('/')[0]}"
-
-    @property
-    def name(self) -> str:
-        return self.key.rpartition("/")[2]
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Many objects below one prefix, and their signed addresses at the server itself."""
-
-    prefix: str
-    objects: tuple[Object, ...]
-    signed: tuple[str, ...]
-
-    @property
-    def source(self) -> str:
-        return f"s3://{BUCKET}/{self.prefix}"
-
-    @property
-    def size(self) -> int:
-        return sum(each.size for each in self.objects)
-
-    def __add__(self, other: Tree) -> Tree:
-        """Both, below the prefix that they share."""
-        prefix = os.path.commonpath([self.prefix, other.prefix])
-        return Tree(prefix, self.objects + other.objects, self.signed + other.signed)
-
-    def path(self, below: Path, wanted: Object) -> Path:
-        """Of an object, with the tree mounted on `below`."""
-        return below / wanted.key.removeprefix(f"{self.prefix}/")
-
-
 @dataclass
 class Place:
-    """Made by `place()`. Server and objects come when first asked for and are shared by the scenarios of a run.
-
-    Native files lie below `native`, in the tree that their keys make.
-    """
+    """Made by `place()`. Server and objects come when first asked for and are shared by the scenarios of a run."""
 
     directory: Path
     plan: Plan
     seed: int
     _stack: ExitStack
-    mount_options: dict[str, str] = field(default_factory=dict)
-    configurations: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    chart: dict[str, dict[str, float]] = field(default_factory=dict)  # by panel and system: see `bench.chart`
-    notes: list[str] = field(default_factory=list)  # what a reader of the results has to know besides
-    _objects: dict[str, Object] = field(default_factory=dict)
-    _trees: dict[str, Tree] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
     _made: dict[str, object] = field(default_factory=dict)
     _systems: int = 0
     _prepared: float = 0.0  # seconds
@@ -144,6 +54,10 @@ class Place:
     def native(self) -> Path:
         return self.directory / "native"
 
+    @cached_property
+    def objects(self) -> Objects:
+        return Objects(self.native, self.plan, self.seed, lambda: self.server)
+
     @property
     def route(self) -> Route:
         """To the server without any link, wherever the kernel runs what."""
@@ -153,7 +67,7 @@ class Place:
     def far_route(self, bits_per_second: int, delay_seconds: float, lines: int = 1) -> Iterator[tuple[Route, link.Link]]:
         """To the server through a link of that rate, each first byte late by the delay."""
         with link.link(bits_per_second, lines) as line, delayed(self.server, delay_seconds, host=line.server_address) as access:
-            self.note(f"link: {line}; first byte {delay_seconds * 1e3:g} ms late")
+            self.record.note(f"link: {line}; first byte {delay_seconds * 1e3:g} ms late")
             yield Route(access, Seat(namespace=line.namespace), self.server), line
 
     @property
@@ -173,49 +87,6 @@ class Place:
             self._made[name] = make()
         return cast(T, self._made[name])
 
-    def note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def object(self, full_size: int) -> Object:
-        """An object of this size (less in a quick run), with a native file beside it."""
-        size = self.plan.size(full_size)
-        return self._object(f"{size >> 20}-mib/weights.bin", size, self.seed)
-
-    def tree(self, prefix: str, count: int, size: int) -> Tree:
-        """Objects of one size below a prefix, a hundred in a directory, each with contents of its own."""
-        if prefix not in self._trees:
-            keys = [f"{prefix}/{number // _IN_A_DIRECTORY:03}/{number:06}.bin" for number in range(count)]
-            with ThreadPoolExecutor(_UPLOADS) as uploads:
-                made = list(uploads.map(lambda each: self._object(each[1], size, self.seed + each[0]), enumerate(keys)))
-            self._trees[prefix] = Tree(prefix, tuple(made), tuple(raw.addresses(self.route, BUCKET, keys)))
-        return self._trees[prefix]
-
-    def model(self, name: str, full_size: int, shards: int = 1) -> Tree:
-        """A model in safetensors, or in GGUF where the name ends in .gguf, of about this size in all (less in a quick run)."""
-        if name not in self._trees:
-            size = self.plan.size(full_size) // shards
-            write = models.write_gguf if name.endswith(".gguf") else models.write_safetensors
-            ending = "gguf" if name.endswith(".gguf") else "safetensors"
-            keys = [f"{name}/model-{shard + 1:05}-of-{shards:05}.{ending}" for shard in range(shards)]
-            made = [self._object(key, size, self.seed + number, write) for number, key in enumerate(keys)]
-            self._trees[name] = Tree(name, tuple(made), tuple(raw.addresses(self.route, BUCKET, keys)))
-        return self._trees[name]
-
-    def _object(self, key: str, size: int, seed: int, write: Callable[[Path, int, int], None] = write_file) -> Object:
-        if key not in self._objects:
-            native = self.native / key
-            native.parent.mkdir(parents=True, exist_ok=True)
-            write(native, seed, size)
-            with native.open("rb") as body:
-                self._client.put_object(Bucket=BUCKET, Key=key, Body=body)
-            self._objects[key] = Object(key, native.stat().st_size, seed, native)
-        return self._objects[key]
-
-    @cached_property
-    def _client(self) -> Any:
-        return self.server.client()
-
     @contextmanager
     def headrace(
         self,
@@ -231,8 +102,8 @@ class Place:
             try:
                 yield system
             finally:
-                self.mount_options[system.name] = system.options
-                self.configurations[system.name] = system.configuration
+                self.record.mount_options[system.name] = system.options
+                self.record.configurations[system.name] = system.configuration
                 system.stop()
 
     @contextmanager
@@ -267,55 +138,34 @@ class Place:
             systems: list[System] = [stack.enter_context(self.headrace(route=route))]
             for name, (version, make) in self._peers.items():
                 if self.plan.wants(name):
-                    self.versions[name] = version
+                    self.record.versions[name] = version
                     systems.append(stack.enter_context(self._peer(make, route or self.route)))
             yield systems
 
     @cached_property
-    def _peers(self) -> dict[str, tuple[str, Callable[[Path, Route], Foreground]]]:
-        """Those installed: version, and how one is made."""
-        volume = Volume(self.directory / "juicefs", self.route, self.native)
-        kinds: dict[type[Foreground], Callable[[Path, Route], Foreground]] = {
-            S3fs: S3fs,
-            JuiceFS: lambda base, route: JuiceFS(base, route, volume),
-            Rclone: Rclone,
-            Geesefs: Geesefs,
-            Mountpoint: Mountpoint,
-        }
-        return {kind.name: (found, make) for kind, make in kinds.items() if (found := kind.found())}
+    def _peers(self) -> dict[str, tuple[str, installed.Maker]]:
+        return installed.mounts(Volume(self.directory / "juicefs", self.route, self.native))
 
     @contextmanager
-    def _peer(self, make: Callable[[Path, Route], Foreground], route: Route) -> Iterator[System]:
+    def _peer(self, make: installed.Maker, route: Route) -> Iterator[System]:
         with self.base("peer") as base:
             system = make(base, route)
             try:
                 yield system
             finally:
-                self.mount_options[system.name] = system.options
-                self.configurations[system.name] = system.configuration.replace(str(self.directory), "RUN")
+                self.record.mount_options[system.name] = system.options
+                self.record.configurations[system.name] = system.configuration.replace(str(self.directory), "RUN")
                 system.stop()
 
     def clients(self) -> list[Client]:
         """Those that read without a mount, as the plan wants and where they are installed."""
         found: list[Client] = []
-        for kind in (S5cmd, RunAi, Obstore):
-            if self.plan.wants(kind.name) and (version := kind.found()):
-                self.versions[kind.name] = version
-                self.configurations[kind.name] = kind.configuration
-                found.append(kind())
+        for name, (version, client) in installed.clients().items():
+            if self.plan.wants(name):
+                self.record.versions[name] = version
+                self.record.configurations[name] = client.configuration
+                found.append(client)
         return found
-
-    def tell(self, about: dict[str, Any]) -> None:
-        """What was gathered so far, for the results."""
-        about["mount_options"] = self.mount_options
-        about["configurations"] = self.configurations
-        about["machine"]["versions"] |= self.versions
-        about["notes"] = self.notes
-        about["chart"] = self.chart
-
-    def draw(self, panel: str, shares: Mapping[str, Sequence[float]]) -> None:
-        """A panel of the chart: of each system, its shares of the ceiling."""
-        self.chart[panel] = {name: statistics.median(values) for name, values in shares.items()}
 
     def rehearse(self, systems: list[System], source: str) -> None:
         """Each mounts once, untimed: what has to be prepared is, and who can't is out."""
@@ -331,7 +181,7 @@ class Place:
         """A contestant that fails is out of the contest, and the results say so; ours has to work."""
         if name in (Headrace.name, "raw client"):
             raise failure
-        self.note(f"{name} failed and is left out: …{str(failure)[-_FAILURE_TOLD:]}")
+        self.record.note(f"{name} failed and is left out: …{str(failure)[-_FAILURE_TOLD:]}")
 
     @contextmanager
     def pinned(self, server: Seaweed | Nginx, cores: set[int]) -> Iterator[None]:

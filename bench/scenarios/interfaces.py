@@ -8,14 +8,15 @@ from __future__ import annotations
 from bench import readers
 from bench.link import GIGABIT
 from bench.measure import Figure, at_least
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 from bench.scenarios.s01_link import DELAY_SECONDS
 
 TITLE = "two links / one"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with (
         place.far_route(GIGABIT, DELAY_SECONDS, lines=2) as (route, line),
         place.headrace(route=route, settings={"HEADRACE_INTERFACES": ",".join(line.addresses)}) as both,

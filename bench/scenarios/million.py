@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import Figure, at_most
-from bench.place import MIB, Place
+from bench.objects import MIB
+from bench.place import Place
 from bench.seats import Route
 from bench.systems.headrace import Headrace
 from headrace.testing.origin import Origin, failing_origin

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from bench import machine
 from bench.measure import Figure, at_most
-from bench.place import GIB, MIB, Place
+from bench.objects import GIB, MIB
+from bench.place import Place
 from bench.seats import Route
 from bench.systems.headrace import Headrace
 from headrace.testing.content import content

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bench.contest import Contest, cold_sequential
 from bench.measure import Figure
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 from bench.seats import Route, Seat
 
 TITLE = "2 GiB sequential, cold, not limited / best raw parallel client"
@@ -20,7 +21,7 @@ def run(place: Place) -> list[Figure]:
     with place.pinned(place.server, {SERVER_CORE}):
         pinned = _contest(place, Route(place.server, PINNED))
     unpinned = unlimited(place)
-    place.draw("Cold read, 2 GiB in order\nnot limited, all on two processors / best raw parallel client", unpinned.shares())
+    place.record.draw("Cold read, 2 GiB in order\nnot limited, all on two processors / best raw parallel client", unpinned.shares())
     return [
         *pinned.figures("pinned", pinned.ceilings, 0.95),
         *unpinned.figures("unpinned", unpinned.ceilings, 0.7),
@@ -30,7 +31,7 @@ def run(place: Place) -> list[Figure]:
 
 def _by_nginx(place: Place) -> list[Figure]:
     """Told beside: with a server that takes next to nothing, what is left is the client's own."""
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.nginx(wanted) as server:
         with place.pinned(server, {SERVER_CORE}), place.headrace(route=Route(server, PINNED)) as system:
             pinned = cold_sequential(place, wanted, Route(server, PINNED), [system], [])
@@ -41,7 +42,7 @@ def _by_nginx(place: Place) -> list[Figure]:
 
 def _contest(place: Place, route: Route) -> Contest:
     with place.systems(route) as systems:
-        return cold_sequential(place, place.object(2 * GIB), route, systems, place.clients())
+        return cold_sequential(place, place.objects.file(2 * GIB), route, systems, place.clients())
 
 
 def unlimited(place: Place) -> Contest:

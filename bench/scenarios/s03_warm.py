@@ -13,7 +13,8 @@ from pathlib import Path
 from bench import readers
 from bench.contest import OURS
 from bench.measure import Figure, Rounds, at_least
-from bench.place import GIB, Object, Place
+from bench.objects import GIB, Object
+from bench.place import Place
 from bench.systems import System
 from bench.systems.headrace import Headrace
 
@@ -22,7 +23,7 @@ NATIVE = "native"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace() as system:
         path = _warmed(place, system, wanted)
         figures = [figure for readers_ in (1, 4) for figure in _ways(place, path, wanted, readers_)]
@@ -32,7 +33,7 @@ def run(place: Place) -> list[Figure]:
 def second_reads(place: Place) -> list[Figure]:
     """Of Headrace and each peer by `dd`, with the rate and the ratio to native."""
     rounds = place.once("second reads", lambda: _second_reads(place))
-    place.draw("Second read, 2 GiB in order\n/ native file", {name: each.ratios(name, NATIVE) for name, each in rounds.items()})
+    place.record.draw("Second read, 2 GiB in order\n/ native file", {name: each.ratios(name, NATIVE) for name, each in rounds.items()})
     figures = []
     for name, each in rounds.items():
         figures.append(Figure(f"second read: {name} / native", "", each.ratios(name, NATIVE)))
@@ -47,7 +48,7 @@ def best_share(place: Place) -> float:
 
 
 def _second_reads(place: Place) -> dict[str, Rounds]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     found: dict[str, Rounds] = {}
     with place.systems() as systems:
         place.rehearse(systems, wanted.source)

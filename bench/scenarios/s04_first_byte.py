@@ -13,7 +13,8 @@ from pathlib import Path
 from bench import raw, readers
 from bench.contest import OURS, RAW
 from bench.measure import Figure, Repeats, at_most
-from bench.place import MIB, Place, Tree
+from bench.objects import MIB, Tree
+from bench.place import Place
 from bench.seats import Route
 from headrace.testing.delay import delayed
 
@@ -26,7 +27,7 @@ DELAY_SECONDS = 0.02
 
 def run(place: Place) -> list[Figure]:
     turns = place.plan.rounds or (9 if place.plan.quick else TURNS)
-    tree = place.tree("first-byte", turns + 1, SIZE)
+    tree = place.objects.tree("first-byte", turns + 1, SIZE)
     figures = _figures(place, tree, place.route, "beside the server", turns)
     with delayed(place.server, DELAY_SECONDS) as access:
         figures += _figures(place, tree, Route(access), "20 ms away", turns)
@@ -43,7 +44,7 @@ def _figures(place: Place, tree: Tree, route: Route, where: str, turns: int) -> 
         runs[RAW] = _ranged(signed, route, offsets)
         rounds = Repeats(turns, turns).compare(runs, place.failed)
     shares = {name: rounds.ratios(RAW, name) for name in rounds.among(mounts)}
-    place.draw(f"First 4 KiB of a cold open and read\n{where} / one ranged GET", shares)
+    place.record.draw(f"First 4 KiB of a cold open and read\n{where} / one ranged GET", shares)
     bounded = Figure(f"{where}: {OURS} / one ranged GET", "", rounds.ratios(OURS, RAW), at_most(1.3))
     return [bounded, *(Figure(f"{where}: {name}", "ms", tuple(1e3 * each for each in values)) for name, values in rounds.values.items())]
 

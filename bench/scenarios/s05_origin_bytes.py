@@ -12,7 +12,9 @@ from pathlib import Path
 
 from bench import readers
 from bench.measure import Figure, at_most
-from bench.place import BUCKET, GIB, MIB, Place
+from bench.objects import BUCKET, GIB, MIB
+from bench.place import Place
+from bench.systems.headrace import Headrace
 
 TITLE = "body bytes the server sent / bytes asked for"
 PIECE = 64 << 10
@@ -20,33 +22,42 @@ PIECES = 500
 TENSOR = 8 * MIB
 SLICE = 2 * MIB
 RANDOM = f"{PIECES} random reads of 64 KiB"
+ONE, EIGHT, STRIDED = "one reader in order", "eight readers in order", "strided reads"
 MAPPED = f"{PIECES} random 64 KiB of a mapping / what the kernel asked for"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     pieces = place.plan.count(PIECES)
     random_pieces = (pieces, PIECE, place.seed)
     with place.headrace() as system:
 
-        def cold(read: Callable[[Path], object], asked: Callable[[], int]) -> float:
-            """Bytes sent during a read, to what was asked for by its end."""
+        def sent(read: Callable[[Path], object]) -> int:
+            """Bytes that the server sent during a cold read."""
             path = place.cold(system, wanted)
-            sent, before = place.server.sent_bytes(BUCKET), asked()
+            before = place.server.sent_bytes(BUCKET)
             read(path)
-            return (place.server.sent_bytes(BUCKET) - sent) / (asked() - before or asked())
+            return place.server.sent_bytes(BUCKET) - before
 
-        def by_kernel() -> int:
-            return int(system.status()["counters"]["mount_read_bytes_total"])
+        def mapped() -> float:
+            path = place.cold(system, wanted)
+            before, asked = place.server.sent_bytes(BUCKET), _asked_by_kernel(system)
+            readers.run("mapped_pieces", path, *random_pieces)
+            return (place.server.sent_bytes(BUCKET) - before) / (_asked_by_kernel(system) - asked)
 
         runs: dict[str, Callable[[], float]] = {
-            "one reader in order": lambda: cold(lambda path: readers.dd(path), lambda: wanted.size),
-            "eight readers in order": lambda: cold(lambda path: readers.dd_together(path, 8), lambda: wanted.size),
-            RANDOM: lambda: cold(lambda path: readers.run("random_pieces", path, *random_pieces), lambda: pieces * PIECE),
-            "strided reads": lambda: cold(lambda path: readers.run("strided", path, SLICE, TENSOR), lambda: wanted.size // TENSOR * SLICE),
-            MAPPED: lambda: cold(lambda path: readers.run("mapped_pieces", path, *random_pieces), by_kernel),
+            ONE: lambda: sent(readers.dd) / wanted.size,
+            EIGHT: lambda: sent(lambda path: readers.dd_together(path, 8)) / wanted.size,
+            RANDOM: lambda: sent(lambda path: readers.run("random_pieces", path, *random_pieces)) / (pieces * PIECE),
+            STRIDED: lambda: sent(lambda path: readers.run("strided", path, SLICE, TENSOR)) / (wanted.size // TENSOR * SLICE),
+            MAPPED: mapped,
         }
         rounds = place.repeats.compare(runs, place.failed)
         place.check(place.cold(system, wanted), wanted)
-    worst = {"one reader in order": 1.01, "eight readers in order": 1.01, RANDOM: 2.0, "strided reads": 1.1}
+    worst = {ONE: 1.01, EIGHT: 1.01, RANDOM: 2.0, STRIDED: 1.1}
     return [Figure(name, "", values, at_most(worst[name]) if name in worst else None, worst=name in worst) for name, values in rounds.values.items()]
+
+
+def _asked_by_kernel(system: Headrace) -> int:
+    """Bytes of the reads that reached the node, through mounts that there are now."""
+    return int(system.status()["counters"]["mount_read_bytes_total"])

@@ -12,7 +12,8 @@ from pathlib import Path
 from bench import raw, readers
 from bench.contest import OURS, RAW
 from bench.measure import Figure, Rounds, at_least
-from bench.place import Place, Tree
+from bench.objects import Tree
+from bench.place import Place
 from bench.systems import System
 
 TITLE = "10,000 × 16 KiB, one reader / raw client with 32 in flight; warm / native"
@@ -22,7 +23,7 @@ NATIVE = "native"
 
 
 def run(place: Place) -> list[Figure]:
-    tree = place.tree("small", place.plan.count(FILES), SIZE)
+    tree = place.objects.tree("small", place.plan.count(FILES), SIZE)
     with place.systems() as systems:
         place.rehearse(systems, tree.source)
         cold = place.repeats.compare(_cold(place, tree, systems), place.failed)
@@ -30,7 +31,9 @@ def run(place: Place) -> list[Figure]:
         places = {NATIVE: place.native / tree.prefix} | {each.name: place.cold_mount(each, tree) for each in kept}
         _check(places)
         warm = place.repeats.compare(_warm(places, tree), place.failed)
-    place.draw("10,000 files of 16 KiB, cold, one reader\n/ raw client with 32 in flight", {each.name: cold.ratios(each.name, RAW) for each in kept})
+    place.record.draw(
+        "10,000 files of 16 KiB, cold, one reader\n/ raw client with 32 in flight", {each.name: cold.ratios(each.name, RAW) for each in kept}
+    )
     return [*_figures("cold", cold, RAW, 0.6, systems), *_figures("warm", warm, NATIVE, 0.5, systems)]
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from bench import machine, raw, readers
 from bench.contest import OURS
 from bench.measure import Figure, Rounds, at_most
-from bench.place import BUCKET, GIB, MIB, Place
+from bench.objects import BUCKET, GIB, MIB
+from bench.place import Place
 from bench.scenarios.s01_link import DELAY_SECONDS, RATE
 from bench.seats import HERE, Route
 from bench.systems import System
@@ -28,7 +29,7 @@ LOCAL = "local file"
 
 
 def run(place: Place) -> list[Figure]:
-    models = (place.model("switch/a", 2 * GIB), place.model("switch/b", 2 * GIB))
+    models = (place.objects.model("switch/a", 2 * GIB), place.objects.model("switch/b", 2 * GIB))
     both = models[0] + models[1]
     told: dict[str, list[float]] = {"CPU of the mount": [], "memory of the mount at its peak": [], "disk of the cache": []}
     seconds: dict[str, list[float]] = {}  # of second switches, in the order of the rounds

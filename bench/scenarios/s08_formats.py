@@ -11,7 +11,8 @@ from collections.abc import Callable
 from bench import readers
 from bench.contest import OURS
 from bench.measure import Figure, Rounds, at_least
-from bench.place import GIB, Place, Tree
+from bench.objects import GIB, Tree
+from bench.place import Place
 from bench.scenarios.s01_link import DELAY_SECONDS, RATE
 from bench.seats import Route
 
@@ -29,8 +30,8 @@ def run(place: Place) -> list[Figure]:
 
 
 def _ours(place: Place, route: Route) -> Rounds:
-    shards, gguf = place.model("shards", 2 * GIB, 2), place.model("gguf.gguf", 2 * GIB)
-    wanted = place.object(2 * GIB)
+    shards, gguf = place.objects.model("shards", 2 * GIB, 2), place.objects.model("gguf.gguf", 2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace(route=route) as system:
 
         def loaded() -> float:
@@ -53,7 +54,7 @@ def _figures(what: str, rounds: Rounds) -> list[Figure]:
 
 
 def _peers(place: Place) -> list[Figure]:
-    shards: Tree = place.model("shards", 2 * GIB, 2)
+    shards: Tree = place.objects.model("shards", 2 * GIB, 2)
     with place.systems() as systems:
         place.rehearse(systems, shards.source)
 

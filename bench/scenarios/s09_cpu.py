@@ -9,14 +9,15 @@ from __future__ import annotations
 from bench import machine, readers
 from bench.contest import OURS
 from bench.measure import Figure, at_most, ratios
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 from bench.scenarios.s02_unlimited import unlimited
 
 TITLE = "CPU-seconds per GB of the mount, cold and warm"
 
 
 def run(place: Place) -> list[Figure]:
-    gigabytes = place.object(2 * GIB).size / 1e9
+    gigabytes = place.objects.file(2 * GIB).size / 1e9
     counted = unlimited(place).cpu
     figures = [
         Figure(f"cold: {name}", "s/GB", tuple(each.total / gigabytes for each in values), at_most(0.75) if name == OURS else None)
@@ -28,7 +29,7 @@ def run(place: Place) -> list[Figure]:
 
 
 def _warm(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     gigabytes = wanted.size / 1e9
     mounts: list[float] = []
     with place.headrace() as system:

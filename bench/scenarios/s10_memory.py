@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from bench import machine, readers
 from bench.measure import Figure, at_least, at_most
-from bench.place import GIB, MIB, Place
+from bench.objects import GIB, MIB
+from bench.place import Place
 from bench.scenarios.s01_link import DELAY_SECONDS, RATE
 from bench.seats import Route
 from bench.watch import Watch
@@ -41,7 +42,7 @@ def run(place: Place) -> list[Figure]:
 
 def _read(place: Place, route: Route, budget: int, buffers: list[float], grown: list[float]) -> float:
     """MB/s of a cold read by a node that was started for it."""
-    wanted = place.object(8 * GIB)
+    wanted = place.objects.file(8 * GIB)
     with place.headrace(memory=budget * MIB, route=route) as system:
         path = place.cold(system, wanted)
         pids = system.pids()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bench import raw, readers
 from bench.contest import RAW
 from bench.measure import Figure, at_least
-from bench.place import BUCKET, GIB, Place
+from bench.objects import BUCKET, GIB
+from bench.place import Place
 from bench.scenarios.s01_link import DELAY_SECONDS, RATE
 from support.disk import disk
 
@@ -19,7 +20,7 @@ USUAL = "cache disk of S1"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with (
         place.far_route(RATE, DELAY_SECONDS) as (route, _),
         disk(place.directory, "slow", 2 * wanted.size + GIB) as slow,

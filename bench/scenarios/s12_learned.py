@@ -11,7 +11,8 @@ from pathlib import Path
 from bench import readers
 from bench.measure import Figure, Rounds, at_least
 from bench.models import TENSOR
-from bench.place import GIB, MIB, Object, Place
+from bench.objects import GIB, MIB, Object
+from bench.place import Place
 from bench.seats import Route
 from headrace.testing.delay import delayed
 
@@ -21,7 +22,7 @@ NOISE = 0.03  # by which equal loads differ
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.model("shuffled", 2 * GIB).objects[0]
+    wanted = place.objects.model("shuffled", 2 * GIB).objects[0]
     with delayed(place.server, DELAY_SECONDS) as access:
         route = Route(access, server=place.server)
         shuffled = _rounds(place, route, wanted, ("shuffled", TENSOR, place.seed))

@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 
 from bench import readers
 from bench.measure import Figure, Rounds, at_least
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 from bench.scenarios.s03_warm import NATIVE, best_share
 from bench.seats import NOBODY, Route, Seat
 from bench.systems.headrace import Headrace
@@ -24,7 +25,7 @@ ROOT, MASKED, USER = "root", "without passthrough", "without root"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     as_user = Route(place.server, Seat(user=NOBODY))
     with ExitStack() as stack:
         stack.enter_context(_open_to_all("/dev/fuse"))

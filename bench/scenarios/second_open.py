@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bench import machine, readers
 from bench.measure import Figure, at_most
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 
 TITLE = "bytes read from the cache disk by a second read / bytes of the file"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace() as system:
 
         def second() -> float:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bench import readers
 from bench.measure import Figure, at_least, ratios
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 
 TITLE = "warm reads through the mount / the same file native"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace() as system:
         path = place.cold(system, wanted)
         place.check(path, wanted)

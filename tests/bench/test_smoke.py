@@ -15,7 +15,9 @@ from bench import models, readers, report
 from bench.__main__ import named
 from bench.chart import svg
 from bench.measure import Figure, Repeats, at_least, at_most, quartiles, ratios
-from bench.place import BUCKET, MIB, Plan, place
+from bench.objects import BUCKET, MIB
+from bench.place import place
+from bench.plan import Plan
 from bench.seats import Seat
 from bench.servers.nginx import listing
 
@@ -112,7 +114,7 @@ def test_a_place_measures_and_leaves_nothing(tmp_path: Path) -> None:
 
     directory = tmp_path / "place"
     with place(directory, Plan(quick=True), seed=3) as here:
-        wanted = here.object(32 * MIB)
+        wanted = here.objects.file(32 * MIB)
         assert wanted.size == 4 * MIB
         with here.headrace() as system:
             path = system.mount(wanted.source) / wanted.name
@@ -124,5 +126,5 @@ def test_a_place_measures_and_leaves_nothing(tmp_path: Path) -> None:
             assert raw.fetch(here.route, BUCKET, wanted.key, wanted.size) > 0
             assert machine.memory(system.pid()) > MIB
             assert machine.allocated(system.cache, system.pids()) >= wanted.size
-        assert "fuse.headrace" in here.mount_options["headrace"]
+        assert "fuse.headrace" in here.record.mount_options["headrace"]
     assert not directory.exists()
