@@ -39,9 +39,17 @@ $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.deps
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/fuzz.txt
 	touch $@
 
-# Figures, full size: about half an hour, root, 30 GB of disk. `make bench ARGS="warm cold --quick"` for a look.
-bench: build
-	PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m bench $(ARGS)
+# Figures beside the peers', full size: hours, root, 40 GB of disk. `make bench ARGS="S1 S2 --quick"` for a look.
+bench: build .cache/peers/.installed
+	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/tests $(PY) -m bench $(ARGS)
+
+# What is compared: 6 GB, most of it torch, which Run:ai Model Streamer needs.
+.cache/peers/.installed: requirements/bench.txt
+	for program in s3fs nginx ip tc; do command -v $$program >/dev/null || missing=1; done; test -z "$$missing" || \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq s3fs nginx-light iproute2; }
+	test -x .cache/peers/bin/python || python3 -m venv .cache/peers
+	.cache/peers/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/bench.txt
+	touch $@
 
 # Bad days at full length: root, about half an hour. `make campaign ARGS="kills --share 0.1"` for a look.
 campaign: build

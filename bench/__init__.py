@@ -1,8 +1,9 @@
 """Figures of Headrace, each a ratio to a ceiling that the same run measured on the same machine.
 
-    make bench                                 all scenarios, full size
-    python -m bench warm cold                  some of them
-    python -m bench --quick                    small sizes, few repetitions: a look, not a result
+    make bench                                 all scenarios, full size, beside the peers
+    make bench ARGS="S1 S2 --quick"            some of them, small and few: a look, not a result
+    make bench ARGS="S6 --peers s3fs,rclone"   beside some of the peers; beside none with an empty text
+    python -m bench list                       what there is
 
 A *scenario* is a file in `bench/scenarios/`: it prepares a place, lets systems and ceilings take turns, and gives
 *figures*. A figure keeps every value that was measured; what is judged is the median, or the worst value where a

@@ -56,9 +56,23 @@ class Cpu:
         return Cpu(self.user - earlier.user, self.system - earlier.system)
 
 
-def cpu(pid: int) -> Cpu:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return Cpu(int(fields[11]) / _CLOCK_TICKS, int(fields[12]) / _CLOCK_TICKS)
+def cpu(*pids: int) -> Cpu:
+    """Of processes, and of those of their children that have ended."""
+    user = system = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        user += int(fields[11]) + int(fields[13])
+        system += int(fields[12]) + int(fields[14])
+    return Cpu(user / _CLOCK_TICKS, system / _CLOCK_TICKS)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it and live."""
+    found = [pid]
+    for each in found:
+        for thread in _listed(f"/proc/{each}/task"):
+            found += map(int, _contents(f"{thread}/children").split())
+    return found
 
 
 def memory(pid: int) -> int:
@@ -94,6 +108,13 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
+def _contents(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return ""
+
+
 def _link(path: str) -> str:
     try:
         return os.readlink(path)
@@ -119,6 +140,7 @@ def describe(directory: Path) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "virtual": "hypervisor" in _first("/proc/cpuinfo", "flags").split(),
+        "congestion_control": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "load_before": os.getloadavg(),
         "file_system": _file_system(directory),
         "versions": {

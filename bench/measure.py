@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 LONG_SECONDS = 10.0  # a run that takes longer is repeated less often
@@ -69,6 +71,7 @@ class Repeats:
 
     short: int = 9
     long: int = 5
+    clock: Callable[[], float] = time.monotonic  # of the runs, without what prepares them
 
     def times(self, run: Callable[[], float]) -> list[float]:
         """Values of one run made again and again."""
@@ -82,12 +85,52 @@ class Repeats:
             values: dict[int, float] = {}
             for step in range(len(runs)):
                 place = (step + len(rounds)) % len(runs)
-                began = time.monotonic()
+                began = self.clock()
                 values[place] = runs[place]()
-                if time.monotonic() - began > LONG_SECONDS:
+                if self.clock() - began > LONG_SECONDS:
                     count = min(count, self.long)
             rounds.append(tuple(values[place] for place in range(len(runs))))
         return rounds
+
+    def compare(self, runs: Mapping[str, Callable[[], float]], failed: Callable[[str, Exception], None]) -> Rounds:
+        """Contestants take turns. One that fails is told to `failed`, which may raise; it is out, with what it had reached."""
+        out: set[str] = set()
+
+        def attempt(name: str) -> float:
+            if name in out:
+                return math.nan
+            try:
+                return runs[name]()
+            except (RuntimeError, OSError, subprocess.SubprocessError) as failure:
+                failed(name, failure)
+                out.add(name)
+                return math.nan
+
+        rounds = self.in_turn([lambda name=name: attempt(name) for name in runs])  # type: ignore[misc]
+        columns = dict(zip(runs, zip(*rounds, strict=True), strict=True))
+        return Rounds({name: values for name, values in columns.items() if name not in out})
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Values of several contestants, by name, one each a round."""
+
+    values: Mapping[str, tuple[float, ...]]
+
+    def ratios(self, name: str, *others: str) -> tuple[float, ...]:
+        """Within each round, to the best (the highest) of the others."""
+        return tuple(value / max(rest) for value, *rest in zip(*(self.values[each] for each in (name, *others)), strict=True))
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that took part."""
+        return [name for name in names if name in self.values]
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.values[name])
+
+    def best(self, names: Iterable[str]) -> str | None:
+        """Of the names that took part, the one with the highest median."""
+        return max(self.among(names), key=self.median, default=None)
 
 
 def ratios(rounds: Sequence[tuple[float, ...]], of: int = 0, to: int = 1) -> tuple[float, ...]:

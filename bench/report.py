@@ -1,4 +1,4 @@
-"""Results as a Markdown table for people and as JSON with every value for whoever wants to look closer."""
+"""Results as a Markdown table and a chart for people, and as JSON with every value for whoever wants to look closer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.chart import svg
 from bench.measure import Figure, quartiles
 
 
@@ -46,10 +47,12 @@ def document(outcomes: list[Outcome], about: dict[str, Any]) -> str:
 
 
 def write(directory: Path, outcomes: list[Outcome], about: dict[str, Any]) -> None:
-    """`results.json` and `table.md` in a new directory."""
-    directory.mkdir(parents=True)
+    """`results.json`, `table.md`, and `chart.svg` where scenarios have drawn panels, in a directory; written again after each scenario."""
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(document(outcomes, about))
     (directory / "table.md").write_text(table(outcomes))
+    if panels := about.get("chart"):
+        (directory / "chart.svg").write_text(svg(panels))
 
 
 def _plain(figure: Figure) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bench import machine, raw, readers
 from bench.measure import Figure, ratios
-from bench.place import BUCKET, GIB, Place
+from bench.objects import BUCKET, GIB
+from bench.place import Place
 
 TITLE = "cold sequential read / raw parallel ranged GETs"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     cpu: list[machine.Cpu] = []
     with place.headrace() as system:
 
@@ -28,9 +29,9 @@ def run(place: Place) -> list[Figure]:
 
         def ceiling() -> float:
             place.settle(wanted)
-            return wanted.size / raw.fetch(place.server, BUCKET, wanted.key, wanted.size) / 1e6
+            return wanted.size / raw.fetch(place.route, BUCKET, wanted.key, wanted.size) / 1e6
 
-        rates = place.plan.repeats.in_turn([mounted, ceiling])
+        rates = place.repeats.in_turn([mounted, ceiling])
         place.check(system.directory / wanted.name, wanted)
     gigabytes = wanted.size / 1e9
     return [

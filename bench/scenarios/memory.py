@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bench import machine, readers
 from bench.measure import Figure, at_most
-from bench.place import GIB, MIB, Place
+from bench.objects import GIB, MIB
+from bench.place import Place
 from bench.watch import Watch
 
 TITLE = "peak memory of the node, cold"
@@ -15,7 +16,7 @@ BUDGET_MIB = 256
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(4 * GIB)
+    wanted = place.objects.file(4 * GIB)
     figures = []
     with place.headrace(memory=BUDGET_MIB * MIB) as system:
 
@@ -27,7 +28,7 @@ def run(place: Place) -> list[Figure]:
             return watch.highest / MIB
 
         for count, name in ((1, "one reader"), (8, "eight readers")):
-            peaks = place.plan.repeats.times(lambda count=count: peak(count))  # type: ignore[misc]
+            peaks = place.repeats.times(lambda count=count: peak(count))  # type: ignore[misc]
             figures.append(Figure(f"{name}, budget {BUDGET_MIB} MiB", "MiB", tuple(peaks), at_most(300 + BUDGET_MIB), worst=True))
         place.check(system.directory / wanted.name, wanted)
     return figures

@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import Figure, at_most
-from bench.place import MIB, Place
+from bench.objects import MIB
+from bench.place import Place
+from bench.seats import Route
 from bench.systems.headrace import Headrace
 from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.store import Body
@@ -40,7 +42,7 @@ def run(place: Place) -> list[Figure]:
         for number in range(keys):
             bucket.put(f"m/shard-{number // IN_A_DIRECTORY:05}/part-{number:07}.safetensors", body, etag='"0123456789abcdef0123456789abcdef"')
         for _ in range(place.plan.repeats.long):
-            with place.headrace(access=origin.access.environment()) as system:
+            with place.headrace(route=Route(origin.access)) as system:
                 took, memory = _mount(system, origin)
                 seconds.append(took)
                 grown.append(memory)

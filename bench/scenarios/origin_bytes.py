@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from bench import readers
 from bench.measure import Figure, at_most
-from bench.place import BUCKET, GIB, Place
+from bench.objects import BUCKET, GIB
+from bench.place import Place
 
 TITLE = "body bytes the server sent / bytes of the file, cold"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace() as system:
 
         def sent(count: int) -> float:
@@ -22,7 +23,7 @@ def run(place: Place) -> list[Figure]:
             readers.dd_together(path, count)
             return (place.server.sent_bytes(BUCKET) - before) / wanted.size
 
-        counted = place.plan.repeats.in_turn([lambda: sent(1), lambda: sent(8)])
+        counted = place.repeats.in_turn([lambda: sent(1), lambda: sent(8)])
         place.check(system.directory / wanted.name, wanted)
     return [
         Figure("one reader", "", tuple(one for one, _ in counted), at_most(1.01), worst=True),

@@ -19,7 +19,9 @@ from pathlib import Path
 
 from bench import machine
 from bench.measure import Figure, at_most
-from bench.place import GIB, MIB, Place
+from bench.objects import GIB, MIB
+from bench.place import Place
+from bench.seats import Route
 from bench.systems.headrace import Headrace
 from headrace.testing.content import content
 from headrace.testing.origin import failing_origin
@@ -38,7 +40,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 def run(place: Place) -> list[Figure]:
     files = place.plan.count(FILES)
     names = [f"{number // 1000:03}/{number:06}.bin" for number in range(files)]
-    with failing_origin("bench") as origin, place.headrace(cache_size=2048 * GIB, access=origin.access.environment()) as system:
+    with failing_origin("bench") as origin, place.headrace(cache_size=2048 * GIB, route=Route(origin.access)) as system:
         for name in names:
             origin.bucket("bench").put(f"m/{name}", Body(SIZE, seed=SEED), etag='"0123456789abcdef0123456789abcdef"')
         directory = system.mount("s3://bench/m")

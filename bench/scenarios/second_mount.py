@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bench import readers
 from bench.measure import Figure, at_most
-from bench.place import BUCKET, GIB, Place
+from bench.objects import BUCKET, GIB
+from bench.place import Place
 
 TITLE = "body bytes the server sends for a second mount by a new node"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace() as system:
         path = place.cold(system, wanted)
         readers.dd(path)
@@ -25,6 +26,6 @@ def run(place: Place) -> list[Figure]:
             readers.dd(path)
             return place.server.sent_bytes(BUCKET) - before
 
-        sent = place.plan.repeats.times(again)
+        sent = place.repeats.times(again)
         place.check(path, wanted)
     return [Figure("second mount", "bytes", tuple(sent), at_most(0), worst=True)]

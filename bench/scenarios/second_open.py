@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bench import machine, readers
 from bench.measure import Figure, at_most
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 
 TITLE = "bytes read from the cache disk by a second read / bytes of the file"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace() as system:
 
         def second() -> float:
@@ -25,6 +26,6 @@ def run(place: Place) -> list[Figure]:
             again = readers.dd(path)
             return 100 * (again.disk_bytes + machine.disk_bytes_read(pid) - before) / wanted.size
 
-        shares = place.plan.repeats.times(second)
+        shares = place.repeats.times(second)
         place.check(system.directory / wanted.name, wanted)
     return [Figure("second read, of the file", "%", tuple(shares), at_most(1), worst=True)]

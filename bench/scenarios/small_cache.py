@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bench import machine, readers
 from bench.measure import Figure, at_most
-from bench.place import GIB, MIB, Place
+from bench.objects import GIB, MIB
+from bench.place import Place
 from bench.watch import Watch
 
 TITLE = "4 GiB through a cache of 1 GiB"
@@ -16,7 +17,7 @@ _RANDOM_READS = 2000
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(4 * GIB)
+    wanted = place.objects.file(4 * GIB)
     limit = place.plan.size(GIB)
     ways: dict[str, tuple[str, list[int]]] = {
         "sequential": ("sequential_check", [wanted.seed]),

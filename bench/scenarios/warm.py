@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bench import readers
 from bench.measure import Figure, at_least, ratios
-from bench.place import GIB, Place
+from bench.objects import GIB
+from bench.place import Place
 
 TITLE = "warm reads through the mount / the same file native"
 
 
 def run(place: Place) -> list[Figure]:
-    wanted = place.object(2 * GIB)
+    wanted = place.objects.file(2 * GIB)
     with place.headrace() as system:
         path = place.cold(system, wanted)
         place.check(path, wanted)
@@ -25,9 +26,7 @@ def run(place: Place) -> list[Figure]:
         readers.dd(wanted.native)  # both are in the page cache now
 
         def way(name: str, read: Callable[[Path], readers.Read], bounded: bool) -> list[Figure]:
-            rates = place.plan.repeats.in_turn(
-                [lambda: wanted.size / read(path).seconds / 1e6, lambda: wanted.size / read(wanted.native).seconds / 1e6]
-            )
+            rates = place.repeats.in_turn([lambda: wanted.size / read(path).seconds / 1e6, lambda: wanted.size / read(wanted.native).seconds / 1e6])
             return [
                 Figure(f"{name}, mount / native", "", ratios(rates), at_least(0.95) if bounded else None),
                 Figure(f"{name}, mount", "MB/s", tuple(mount for mount, _ in rates)),

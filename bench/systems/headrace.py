@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.seats import Route
 from headrace.testing.waiting import wait_until
 
 _COMMAND_SECONDS = 600
@@ -20,26 +22,36 @@ class Headrace:
 
     name = "headrace"
 
-    def __init__(self, base: Path, access: dict[str, str], *, cache_size: int, memory: int) -> None:
+    def __init__(self, base: Path, route: Route, *, cache_size: int, memory: int, settings: Mapping[str, str] = {}) -> None:
         base.mkdir(parents=True)
         (base / "run").mkdir(mode=0o700)
-        self.cache = base / "cache"
+        if route.seat.user:
+            for directory in (base, base / "run"):
+                os.chown(directory, route.seat.user, route.seat.user)
+        self.seat = route.seat
         self.directory = base / "mount"
         self.socket = base / "run/node.sock"
         self.options = ""  # of the mount, as the kernel has them
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_"))},
-            **access,
-            "HEADRACE_CACHE_DIR": str(self.cache),
+        chosen = {
             "HEADRACE_CACHE_SIZE": str(cache_size),
             "HEADRACE_CACHE_RESERVE": "0",
             "HEADRACE_MEMORY": str(memory),
-            "HEADRACE_NODE": str(self.socket),
             "HEADRACE_IDLE": "600",
+            **settings,
+        }
+        self.cache = Path(chosen.setdefault("HEADRACE_CACHE_DIR", str(base / "cache")))
+        told = (f"{name}={value}" for name, value in chosen.items() if name != "HEADRACE_CACHE_DIR")
+        self.configuration = " ".join(told) + " headrace mount SOURCE DIRECTORY"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_"))},
+            **route.access.environment(),
+            **chosen,
+            "HEADRACE_NODE": str(self.socket),
+            "HOME": str(base),
         }
 
     def command(self, *arguments: str) -> list[str]:
-        return [str(Path(sys.executable).with_name("headrace")), *arguments]
+        return self.seat.command([str(Path(sys.executable).with_name("headrace")), *arguments])
 
     def run(self, *arguments: str) -> str:
         """Output of a command; RuntimeError with what it said when it fails."""
@@ -70,7 +82,10 @@ class Headrace:
         self.run("umount", str(self.directory))
 
     def forget(self) -> None:
-        self.run("cache", "evict", "--all")
+        if self.pids():
+            for mount in self.status()["mounts"]:
+                self.run("umount", mount["directory"])
+            self.run("cache", "evict", "--all")
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.run("status", "--json")))

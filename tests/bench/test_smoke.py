@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from bench import report
+from bench import models, readers, report
+from bench.__main__ import named
+from bench.chart import svg
 from bench.measure import Figure, Repeats, at_least, at_most, quartiles, ratios
-from bench.place import BUCKET, MIB, Plan, place
+from bench.objects import BUCKET, MIB
+from bench.place import place
+from bench.plan import Plan
+from bench.seats import Seat
+from bench.servers.nginx import listing
 
 
 def test_runs_take_turns_and_values_stay_in_order() -> None:
@@ -48,12 +58,63 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert report.number(value) == text
 
 
+def test_who_fails_is_out_and_the_others_go_on() -> None:
+    calls: list[str] = []
+    failures: list[str] = []
+
+    def broken() -> float:
+        calls.append("broken")
+        raise RuntimeError("no mount")
+
+    rounds = Repeats(3, 2).compare({"ours": lambda: 2.0, "broken": broken, "best": lambda: 4.0}, lambda name, _: failures.append(name))
+    assert (calls, failures) == (["broken"], ["broken"])
+    assert rounds.best(["broken", "ours", "best"]) == "best"
+    assert rounds.ratios("ours", "best") == (0.5,) * 3
+
+
+def test_scenarios_are_found_by_number_and_by_name() -> None:
+    assert (named("S1"), named("s13"), named("warm")) == ("s01_link", "s13_restricted", "warm")
+    with pytest.raises(argparse.ArgumentTypeError):
+        named("S99")
+
+
+def test_a_seat_is_a_prefix() -> None:
+    assert Seat().command(["dd"]) == ["dd"]
+    assert Seat(namespace="n", cores="1").command(["dd"]) == ["nsenter", "--net=/run/netns/n", "--", "taskset", "--cpu-list", "1", "dd"]
+
+
+def test_the_chart_shows_ours_first_and_the_ceiling() -> None:
+    drawn = ElementTree.fromstring(svg({"Cold <read>\n/ raw": {"s3fs": 0.4, "headrace": 0.97}}))
+    texts = ["".join(each.itertext()) for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["Cold <read>", "/ raw", "Headrace", "0.97", "s3fs", "0.40"]
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}line"))) == 1
+
+
+@pytest.mark.parametrize(("write", "ending"), [(models.write_safetensors, "safetensors"), (models.write_gguf, "gguf")])
+def test_models_have_their_size(write: Callable[[Path, int, int], None], ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model.{ending}"
+    write(path, 1, 2 * models.TENSOR)
+    assert 0 < path.stat().st_size - 2 * models.TENSOR < 4096
+    if ending == "safetensors":
+        assert readers.run("loaded", tmp_path).found == 2 * models.TENSOR
+
+
+def test_nginx_lists_what_lies_in_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/a&b").write_bytes(b"12345")
+    os.utime(tmp_path / "m/a&b", (0x10, 0x10))
+    listed = ElementTree.fromstring(listing("bench", tmp_path, "m"))
+    fields = {each.tag.partition("}")[2]: each.text for each in listed.iter()}
+    assert fields["Key"] == "m/a&b"
+    assert (fields["ETag"], fields["Size"], fields["IsTruncated"]) == ('"10-5"', "5", "false")
+
+
 def test_a_place_measures_and_leaves_nothing(tmp_path: Path) -> None:
-    from bench import machine, raw, readers
+    from bench import machine, raw
 
     directory = tmp_path / "place"
     with place(directory, Plan(quick=True), seed=3) as here:
-        wanted = here.object(32 * MIB)
+        wanted = here.objects.file(32 * MIB)
         assert wanted.size == 4 * MIB
         with here.headrace() as system:
             path = system.mount(wanted.source) / wanted.name
@@ -62,8 +123,8 @@ def test_a_place_measures_and_leaves_nothing(tmp_path: Path) -> None:
             assert here.server.sent_bytes(BUCKET) - before == wanted.size
             assert readers.run("mapped_sum", path).found == readers.run("mapped_sum", wanted.native).found
             assert readers.run("sequential_check", path, wanted.seed + 1).found == 0
-            assert raw.fetch(here.server, BUCKET, wanted.key, wanted.size) > 0
+            assert raw.fetch(here.route, BUCKET, wanted.key, wanted.size) > 0
             assert machine.memory(system.pid()) > MIB
             assert machine.allocated(system.cache, system.pids()) >= wanted.size
-        assert "fuse.headrace" in here.mount_options["headrace"]
+        assert "fuse.headrace" in here.record.mount_options["headrace"]
     assert not directory.exists()

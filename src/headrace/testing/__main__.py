@@ -1,4 +1,4 @@
-"""`python -m headrace.testing origin`: the failing origin as a command.
+"""`python -m headrace.testing origin`: the failing origin as a command. `delay`: see `headrace.testing.delay`.
 
     python -m headrace.testing origin --bucket models --directory ./models --rate 0.3 --seed 7
 
@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from headrace.testing import delay
 from headrace.testing.faults import POSSIBLE, Fault
 from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.signatures import Key, Signatures
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stopped = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stopped)  # before there are threads, which inherit it
+    if options.command == "delay":
+        return _delay(options, stopped)
     try:
         fields = _fields(options)
         with failing_origin(*options.bucket, seed=options.seed, rate=options.rate, host=options.host, port=options.port) as origin:
@@ -42,9 +45,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _delay(options: argparse.Namespace, stopped: set[signal.Signals]) -> int:
+    host, _, port = options.to.rpartition(":")
+    listener, endpoint = delay.serve((host, int(port)), options.seconds, options.host, options.port)
+    with listener:
+        print(endpoint, flush=True)
+        signal.sigwait(stopped)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m headrace.testing", description="Servers for tests.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    far = commands.add_parser("delay", help="a proxy that lets each request wait", description=delay.__doc__)
+    far.add_argument("--to", required=True, metavar="HOST:PORT", help="the server")
+    far.add_argument("--seconds", type=float, required=True, help="what each request waits")
+    far.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    far.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     origin = commands.add_parser(
         "origin",
         help="an S3 server that fails on purpose",

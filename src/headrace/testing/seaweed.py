@@ -38,6 +38,7 @@ class Seaweed(Access):
     """A running server, and what it counts itself."""
 
     metrics: str  # address of its metrics
+    pid: int = 0
 
     def sent_bytes(self, bucket: str) -> int:
         """Bytes of bodies that the server has sent from a bucket since it began; listings are not in it.
@@ -84,7 +85,7 @@ def _server(data: Path, log: Path, timeout: float) -> Iterator[Seaweed | None]:
     """One start on fresh ports; None when the process ended, or did not answer within `timeout` seconds."""
     *numbers, metrics = _free_ports(6)
     ports = dict(zip(("master", "volume", "filer", "s3", "admin"), numbers, strict=True))
-    access = Seaweed(f"http://127.0.0.1:{ports['s3']}", metrics=f"http://127.0.0.1:{metrics}/metrics")
+    access: Access = Access(f"http://127.0.0.1:{ports['s3']}")
     environment = {"AWS_ACCESS_KEY_ID": access.access_key, "AWS_SECRET_ACCESS_KEY": access.secret_key}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -105,7 +106,8 @@ def _server(data: Path, log: Path, timeout: float) -> Iterator[Seaweed | None]:
         except TimeoutError:
             yield None
         else:
-            yield access if process.poll() is None else None
+            running = Seaweed(access.endpoint, metrics=f"http://127.0.0.1:{metrics}/metrics", pid=process.pid)
+            yield running if process.poll() is None else None
     finally:
         _stop(process)
         _remove_sockets(ports)

@@ -1,0 +1,1 @@
+"""Servers beside SeaweedFS, which is in `headrace.testing`."""
