@@ -200,6 +200,10 @@ mod tests {
     }
 
     impl Relief for Disk {
+        fn drop_copy(&self) -> bool {
+            false
+        }
+
         fn drop_one(&self, _any: bool) -> bool {
             false
         }
