@@ -9,10 +9,12 @@ Exit status: 0 nothing found, 1 an input that fails, which is named, 2 wrong usa
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from fuzz.targets import CORPUS, FOUND, ROOT, TARGETS, Target, build
@@ -51,9 +53,7 @@ def _run(target: Target, chosen: argparse.Namespace) -> bool:
     explore = [artifacts, f"-max_total_time={chosen.seconds}", str(own / "corpus"), str(known)]
     told = ""
     for arguments in (replay, explore) if chosen.seconds else (replay,):
-        done = subprocess.run(
-            [*target.command(), *target.options(), *arguments], cwd=ROOT, capture_output=True, text=True, errors="replace", check=False
-        )
+        done = _start(target, arguments)
         told = done.stderr
         if done.returncode:
             _tell_failure(target, told, done.returncode)
@@ -62,6 +62,16 @@ def _run(target: Target, chosen: argparse.Namespace) -> bool:
     if chosen.keep:
         _keep(target, own / "corpus", known)
     return True
+
+
+def _start(target: Target, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a target with a scratch directory, in memory where there is one: some write a file for each input, and none cleans up."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="headrace-fuzz-", dir=memory if memory.is_dir() else None) as scratch:
+        return subprocess.run(
+            [*target.command(), *target.options(), *arguments],
+            cwd=ROOT, env={**os.environ, "TMPDIR": scratch}, capture_output=True, text=True, errors="replace", check=False,
+        )  # fmt: skip
 
 
 def _figures(told: str) -> str:
@@ -94,12 +104,7 @@ def _keep(target: Target, found: Path, known: Path) -> None:
     merged = FOUND / target.name / "merged"
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir()
-    subprocess.run(
-        [*target.command(), *target.options(), "-set_cover_merge=1", "-use_counters=0", str(merged), str(known), str(found)],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
+    _start(target, ["-set_cover_merge=1", "-use_counters=0", str(merged), str(known), str(found)]).check_returncode()
     # Inputs that a person wrote keep their names, also where a found one would do.
     for path in known.iterdir():
         if re.fullmatch(r"[0-9a-f]{40}", path.name):
