@@ -10,6 +10,12 @@
 //! takes pages after all where the disk lately needed [`WORTH`] times as long for a byte; the other way is tried again
 //! from time to time.
 
+//!
+//! Pages and direct writes of one file keep out of each other's way. The kernel throws pages of a range away before and
+//! after a direct write to it; should somebody read there meanwhile, pages of what was a hole could stay. So as long as a
+//! file is incomplete nothing is read from it but ranges that are present, each on its own: no read-ahead
+//! ([`expect_pieces`]). And a file that was complete once, whose pages may be anywhere, is never written this way again.
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -113,6 +119,14 @@ impl Ways {
             }
         }
     }
+}
+
+/// Tells the kernel whether to read more of a file than it is asked for.
+pub fn expect_pieces(data: &File, pieces: bool) {
+    let advice = if pieces { libc::POSIX_FADV_RANDOM } else { libc::POSIX_FADV_NORMAL };
+    // SAFETY: takes a descriptor, open for the call, and numbers.
+    let result = unsafe { libc::posix_fadvise(data.as_raw_fd(), 0, 0, advice) };
+    debug_assert_eq!(result, 0, "a plain file takes advice");
 }
 
 fn fit(bytes: &[u8], offset: u64) -> bool {

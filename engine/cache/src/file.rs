@@ -21,7 +21,7 @@ use crate::ledger::Entry;
 use crate::presence::Bitmap;
 use crate::shared::{Shared, now_ns};
 use crate::steward::Chore;
-use crate::{BLOCK, ObjectId, ObjectIdentity};
+use crate::{BLOCK, ObjectId, ObjectIdentity, direct};
 
 /// The last use is kept on disk (as the meta file's time of change) to this precision.
 const LAST_USE_PRECISION_NS: u64 = 60_000_000_000;
@@ -249,6 +249,9 @@ impl CacheFile {
             writing.head.was_complete = true;
             self.was_complete.store(true, Release);
             self.write_head(writing)?;
+            if let Some(disk) = self.disk.read().as_ref() {
+                direct::expect_pieces(&disk.data, false);
+            }
         }
         if complete && !writing.head.synced {
             self.shared.chores.add(Chore::Sync(self.id));

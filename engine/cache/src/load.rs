@@ -13,7 +13,7 @@ use crate::evict::punch_hole;
 use crate::file::{Disk, Writing};
 use crate::format::{self, Adopted, HEAD_LEN, Head, RECORD_LEN, Record};
 use crate::steward::Chore;
-use crate::{BLOCK, CacheFile, ObjectIdentity, space};
+use crate::{BLOCK, CacheFile, ObjectIdentity, direct, space};
 
 /// Records read at once: 64 KiB stand for 2 GiB of data.
 const RECORDS_AT_ONCE: usize = 2048;
@@ -86,6 +86,7 @@ impl CacheFile {
         if writing.head.synced {
             writing.meta = None;
         }
+        direct::expect_pieces(&data, !self.is_complete());
         *self.disk.write() = Some(Disk { directory: directory.clone(), data });
         self.book(writing, directory, allocated);
         if self.present_bytes() > 0 {

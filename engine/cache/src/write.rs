@@ -14,7 +14,7 @@ use crate::direct::Haste;
 use crate::directory::Directory;
 use crate::file::{Disk, Writing};
 use crate::format::{self, Record};
-use crate::{BLOCK, CHUNK, CacheError, CacheFile, evict, space};
+use crate::{BLOCK, CHUNK, CacheError, CacheFile, direct, evict, space};
 
 /// What became of bytes handed to [`CacheFile::write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,7 @@ impl CacheFile {
     ) -> io::Result<()> {
         let disk = self.disk.read();
         let disk = disk.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let haste = if writing.head.was_complete { Haste::None } else { haste };
         for absent in self.presence.missing(range.clone()) {
             let bytes = &data[(absent.start - range.start) as usize..(absent.end - range.start) as usize];
             if disk.directory.ways.write(&disk.data, &mut writing.direct, bytes, absent.start, haste)? {
@@ -206,6 +207,7 @@ impl CacheFile {
         writing.meta = Some(meta);
         writing.directory = Some(directory.clone());
         self.touch();
+        direct::expect_pieces(&data, true);
         *self.disk.write() = Some(Disk { directory: directory.clone(), data });
         self.book(writing, directory, 0);
         Ok(())

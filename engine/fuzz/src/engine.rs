@@ -27,6 +27,7 @@ pub fn cache(directory: PathBuf) -> Arc<Cache> {
         reserve_bytes: 0,
         max_age: None,
         verify_reads: false,
+        page_bytes: 0,
         boot_id: BOOT.to_owned(),
         locks: Vec::new(),
     };
