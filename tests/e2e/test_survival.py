@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,11 +58,8 @@ def test_a_kill_while_a_notification_waits_for_a_lock_of_the_kernel(headrace: He
     assert (directory / "a").read_bytes() == old
     new = bucket.put("m/a", MIB + 2, seed=1)
     node = headrace.node_pid()
-    with stopped(threads(node, "fuse-")):
-        # Nobody takes requests now: a look-up holds the root's lock until it is answered ...
-        looker = subprocess.Popen(["stat", str(directory / "absent")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        wait_until("the look-up waits", lambda: _waits_in_fuse(looker.pid))
-        # ... and the notification that a name has expired wants it too.
+    with a_look_up_unanswered(node, directory) as looker:
+        # The notification that a name has expired wants the root's lock too.
         refresh = subprocess.Popen([COMMAND, "refresh", str(directory)], env=headrace.environment, stderr=subprocess.DEVNULL)
         wait_until("the notification waits", lambda: _waits_in_fuse(node))
         os.kill(node, signal.SIGKILL)
@@ -102,10 +101,29 @@ def test_a_successor_that_can_not_use_the_cache_leaves_nobody_waiting(headrace: 
         headrace.stop()
 
 
+@contextmanager
+def a_look_up_unanswered(node: int, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program that looks up a name in the root, and so holds its lock; the threads that would answer stand still."""
+    for _ in range(50):
+        # Believed for a second. A program that must ask for them first waits for that, and holds no lock.
+        os.stat(directory)
+        with stopped(threads(node, "fuse-")):
+            looker = subprocess.Popen(["stat", str(directory / "absent")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            wait_until("the program waits", lambda pid=looker.pid: _waits_in_fuse(pid))
+            if "fuse_lookup" in "".join(_stacks(looker.pid)):
+                yield looker
+                return
+        looker.communicate(timeout=30)
+    raise AssertionError("no look-up came about")
+
+
 def _waits_in_fuse(pid: int) -> bool:
     """Whether a thread waits in the kernel's FUSE, and not for requests on the device."""
-    stacks = [(task / "stack").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    return any("fuse_" in stack and "fuse_dev_do_read" not in stack for stack in stacks)
+    return any("fuse_" in stack and "fuse_dev_do_read" not in stack for stack in _stacks(pid))
+
+
+def _stacks(pid: int) -> list[str]:
+    return [(task / "stack").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
 
 
 def test_both_killed_at_once_is_told_and_the_next_mount_cleans_up(headrace: Headrace, bucket: Bucket) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_SEIZE, _INTERRUPT = 0x4206, 0x4207
+_DETACH, _SEIZE, _INTERRUPT = 17, 0x4206, 0x4207
 _WALL = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -30,7 +30,10 @@ def stopped(wanted: list[int]) -> Iterator[None]:
         yield
     finally:
         for thread in wanted:
-            # A killed one is kept by the kernel until whoever stopped it has seen its end.
+            with contextlib.suppress(ProcessLookupError):
+                _ptrace(_DETACH, thread)
+                continue
+            # Killed: the kernel keeps it until whoever stopped it has seen its end.
             with contextlib.suppress(ChildProcessError):
                 while not os.WIFSIGNALED(os.waitpid(thread, _WALL)[1]):
                     pass
