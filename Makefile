@@ -39,7 +39,7 @@ $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.deps
 	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/fuzz.txt
 	touch $@
 
-# Figures beside the peers', full size: hours, root, 40 GB of disk. `make bench ARGS="S1 S2 --quick"` for a look.
+# Figures beside the peers', full size: hours, root, 80 GB of disk. `make bench ARGS="S1 S2 --quick"` for a look.
 bench: build .cache/peers/.installed
 	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/tests $(PY) -m bench $(ARGS)
 

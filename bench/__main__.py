@@ -105,7 +105,9 @@ def _arguments() -> argparse.Namespace:
         "--peers", type=_peers, metavar="NAME,…", help="to compare with, by name; all that are installed without it, none with an empty text"
     )
     parser.add_argument("--seed", type=int, default=1, help="of contents and random orders")
-    parser.add_argument("--directory", type=Path, default=ROOT / ".cache/bench", help="for data, server and caches; about 30 GB on a real disk")
+    parser.add_argument(
+        "--directory", type=Path, default=ROOT / ".cache/bench", help="for data, server and caches; 75 GB on a real disk for all scenarios"
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results", help="where raw results go")
     chosen = parser.parse_args()
     chosen.directory = chosen.directory.resolve()
