@@ -93,6 +93,8 @@ class Headrace:
     def wait_durable(self) -> None:
         """Until the cache disk has confirmed every file of the mount: from then on the kernel reads them itself."""
         wait_until(lambda: all(m["files_durable"] == m["files"] for m in self.status()["mounts"]), "files on the disk", timeout=300)
+        # What came faster than the page cache takes it is read back into memory by then, or a moment later.
+        wait_until(lambda: "\nheadrace_cache_files_to_read_back 0" in self.run("metrics"), "files in memory", timeout=300)
 
     def pid(self) -> int:
         return int(self.status()["node"]["pid"])
