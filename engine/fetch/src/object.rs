@@ -125,6 +125,18 @@ impl Object {
         }
     }
 
+    /// True when a read needs no look at the disk to find the cache file.
+    pub fn is_at_hand(&self) -> bool {
+        self.file.try_lock().is_some_and(|slot| slot.as_ref().is_some_and(|file| !file.is_evicted()))
+    }
+
+    /// Fetches the whole object ahead of any reader, unless it is cached, on its way, or can't be had.
+    pub fn fetch_ahead(self: &Arc<Self>) {
+        if self.standing_error().is_none() {
+            self.prefetch(0..self.spec.size, Box::new(|| ()));
+        }
+    }
+
     /// True when the cache file holds every byte.
     pub fn is_complete(&self) -> bool {
         self.cache_file().is_some_and(|f| f.is_complete())

@@ -26,6 +26,7 @@ mod outstanding;
 mod pool;
 mod read;
 mod serve;
+mod siblings;
 mod tree;
 mod wire;
 

@@ -8,6 +8,7 @@ use crate::negotiate::{Agreed, negotiate};
 use crate::nodes::Nodes;
 use crate::outstanding::{Outstanding, READERS};
 use crate::pool::Pool;
+use crate::siblings::Siblings;
 use crate::wire::{Packer, ROOT_ID, notify};
 use headrace_cache::DoorHandle;
 use headrace_fetch::Object;
@@ -78,6 +79,7 @@ pub struct Mount {
     pub(crate) outstanding: Option<Arc<Outstanding>>,
     pub(crate) slots: RwLock<HashMap<u16, Arc<Slot>>>,
     pub(crate) nodes: Nodes,
+    pub(crate) siblings: Siblings,
     /// Descriptors of files open by passthrough: while one is here its cache file counts as held.
     pub(crate) doors: Mutex<HashMap<u64, DoorHandle>>,
     /// Reads that wait, by the id of their request, for INTERRUPT.
@@ -164,6 +166,7 @@ impl Mount {
             outstanding,
             slots: RwLock::new(slots),
             nodes: Nodes::default(),
+            siblings: Siblings::default(),
             doors: Mutex::default(),
             pending: Mutex::default(),
             pool,

@@ -25,9 +25,18 @@ impl Nodes {
         self.0.lock().get(&node).map(|n| Arc::clone(&n.object))
     }
 
+    /// As `enter`, without a look at the disk: for small files, which cost next to nothing to fetch again.
+    pub(crate) fn enter_small(&self, node: u64, object: &Arc<Object>) {
+        self.add(node, object, 1, None);
+    }
+
     pub(crate) fn enter(&self, node: u64, object: &Arc<Object>, opens: u32) {
         // Opening the cache file may touch the disk: before the lock.
         let hold = object.cache_file().map(|f| f.hold());
+        self.add(node, object, opens, hold);
+    }
+
+    fn add(&self, node: u64, object: &Arc<Object>, opens: u32, hold: Option<Hold>) {
         let mut nodes = self.0.lock();
         if nodes.len() > UNOPENED_MAX {
             nodes.retain(|_, n| n.opens > 0);

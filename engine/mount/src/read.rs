@@ -33,7 +33,11 @@ impl Mount {
         };
         let (unique, raw, len) = (request.unique, request.node, u64::from(size));
         if let Some(object) = self.nodes.get(raw) {
-            return self.read_object(object, unique, offset, len);
+            if object.is_at_hand() {
+                return self.read_object(object, unique, offset, len);
+            }
+            let mount = Arc::clone(self);
+            return self.pool.run(move || mount.read_object(object, unique, offset, len));
         }
         // Opened before a take-over: finding its cache file may touch the disk.
         let mount = Arc::clone(self);
