@@ -3,7 +3,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test bench campaign soak demo docs clean
+# Crates whose locks, threads and time a model checker can take over, and how it is told to.
+MODEL := -p headrace-cache -p headrace-fetch --features headrace-cache/shuttle,headrace-fetch/shuttle
+
+.PHONY: build check test schedules bench campaign soak demo docs clean
 
 build: $(VENV)/.built
 
@@ -22,10 +25,18 @@ check: build
 	$(VENV)/bin/mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --quiet $(MODEL) --lib --test schedules -- -D warnings
 
 test: check
 	cargo test --quiet --workspace
+	cargo test --quiet $(MODEL) --test schedules
 	$(PY) -m pytest
+
+# Threads in every order, for so many seconds each of eighteen tests: see docs/decisions/0022.
+EACH := 60
+
+schedules:
+	HEADRACE_SCHEDULES_SECONDS=$(EACH) cargo test $(MODEL) --test schedules -- --nocapture
 
 # Figures, full size: about half an hour, root, 30 GB of disk. `make bench ARGS="warm cold --quick"` for a look.
 bench: build
