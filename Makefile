@@ -3,7 +3,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find engine -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: build check test fuzz bench campaign soak demo docs clean
+# Crates whose locks, threads and time a model checker can take over, and how it is told to.
+MODEL := -p headrace-cache -p headrace-fetch --features headrace-cache/shuttle,headrace-fetch/shuttle
+
+.PHONY: build check test schedules fuzz bench campaign soak demo docs clean
 
 build: $(VENV)/.built
 
@@ -22,11 +25,19 @@ check: build
 	$(VENV)/bin/mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --quiet $(MODEL) --lib --test schedules -- -D warnings
 
 test: check $(VENV)/.fuzz
 	cargo test --quiet
+	cargo test --quiet $(MODEL) --test schedules
 	$(FUZZ) --seconds 5
 	$(PY) -m pytest
+
+# Threads in every order, for so many seconds each of eighteen tests: see docs/decisions/0022.
+EACH := 60
+
+schedules:
+	HEADRACE_SCHEDULES_SECONDS=$(EACH) cargo test $(MODEL) --test schedules -- --nocapture
 
 # What comes from outside, written by a program that looks for trouble (docs/fuzzing.md). `make fuzz SECONDS=600 ARGS="http --keep"`.
 FUZZ := PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m fuzz

@@ -26,6 +26,8 @@ use std::time::Duration;
 use headrace_sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use headrace_sync::{Instant, Mutex};
 
+use crate::BLOCK;
+
 /// Whether the writer keeps up with what arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Haste {
@@ -38,7 +40,7 @@ pub enum Haste {
 /// Every file system takes direct writes of this alignment.
 const ALIGNMENT: u64 = 4096;
 /// Shorter ones are dominated by what a write costs anyway.
-const LEAST: u64 = 256 * 1024;
+const LEAST: u64 = BLOCK / 4;
 /// Waiting for the disk costs no processor, making pages costs nothing else: so the former may take longer by this much.
 const WORTH: u64 = 4;
 /// Among this many hasty writes one goes the way that seemed longer, to see whether it still is.
@@ -47,7 +49,7 @@ const TRY_AGAIN: u32 = 64;
 /// How long a directory's disk lately took for a byte, by both ways.
 #[derive(Default)]
 pub struct Ways {
-    /// Nanoseconds for a MiB, smoothed; 0 while unknown.
+    /// Nanoseconds for a block, smoothed; 0 while unknown.
     direct: AtomicU64,
     pages: AtomicU64,
     turn: AtomicU32,
@@ -101,7 +103,7 @@ impl Ways {
         let began = Instant::now();
         let result = write()?;
         if bytes.len() as u64 >= LEAST {
-            let now = began.elapsed().as_nanos() as u64 * (1 << 20) / bytes.len() as u64;
+            let now = began.elapsed().as_nanos() as u64 * BLOCK / bytes.len() as u64;
             let before = way.load(Relaxed);
             way.store(if before == 0 { now } else { before - before / 4 + now / 4 }.max(1), Relaxed);
         }

@@ -14,7 +14,7 @@ use std::cell::UnsafeCell;
 pub(crate) const SEGMENT: u64 = 2 * BLOCK;
 
 /// Smaller segments are read back from the page cache in no time.
-const SMALL: usize = 256 * 1024;
+const SMALL: usize = SEGMENT as usize / 8;
 
 /// Up to 2 MiB of an object, starting at `base`. Bytes below `filled` never change.
 pub struct Segment {

@@ -4,10 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 use headrace_cache::ObjectIdentity;
-use headrace_sync::model::{Exploration, explore};
+use headrace_sync::model::{Exploration, explore, some_time};
 use headrace_sync::thread;
 
-use crate::stage::{BLOCK, CHUNK, LIMIT, Stage, file, read, write_all};
+use crate::stage::{BLOCK, CHUNK, LIMIT, Stage, file, read, write_all, write_one};
 use crate::support::{BOOT, OTHER_BOOT, check, data_path, meta_path, object};
 
 const SIZE: u64 = BLOCK + CHUNK + 3;
@@ -17,8 +17,8 @@ fn left_behind() -> (Stage, [ObjectIdentity; 3]) {
     let cache = stage.open();
     let objects = ["whole", "part", "orphan"].map(|key| object(key, SIZE));
     write_all(&cache, &objects[0], &[0..BLOCK, BLOCK..SIZE]);
-    write_all(&cache, &objects[1], &[CHUNK..3 * CHUNK]);
-    write_all(&cache, &objects[2], &[0..CHUNK]);
+    write_one(&cache, &objects[1], CHUNK..3 * CHUNK);
+    write_one(&cache, &objects[2], 0..CHUNK);
     drop(cache);
     fs::remove_file(meta_path(stage.path(), &objects[2].id())).unwrap();
     (stage, objects)
@@ -35,11 +35,11 @@ fn the_scan_and_first_use_agree() {
         thread::scope(|scope| {
             scope.spawn(|| assert_eq!(check(&file(&cache, &whole)), SIZE.div_ceil(CHUNK)));
             scope.spawn(|| {
-                write_all(&cache, &part, &[0..SIZE]);
+                write_one(&cache, &part, 0..SIZE);
                 check(&file(&cache, &part));
             });
             scope.spawn(|| {
-                write_all(&cache, &orphan, &[0..BLOCK]);
+                write_one(&cache, &orphan, 0..BLOCK);
                 check(&file(&cache, &orphan));
             });
         });
@@ -55,14 +55,20 @@ fn the_scan_and_eviction_agree() {
         let (stage, [whole, part, orphan]) = left_behind();
         let cache = stage.open_at_once(LIMIT, BOOT);
         thread::scope(|scope| {
-            scope.spawn(|| cache.evict(&whole.id()).unwrap());
             scope.spawn(|| {
+                // Open, and so known before the scan has come to it.
+                let _open = file(&cache, &whole);
+                some_time(20);
+                cache.evict(&whole.id()).unwrap();
+            });
+            scope.spawn(|| {
+                some_time(20);
                 cache.peek(&part.id());
                 check(&file(&cache, &whole));
                 cache.evict(&part.id()).unwrap();
             });
             scope.spawn(|| {
-                write_all(&cache, &orphan, &[0..CHUNK]);
+                write_one(&cache, &orphan, 0..CHUNK);
                 cache.evict(&orphan.id()).unwrap();
             });
         });
@@ -100,7 +106,7 @@ fn after_a_power_loss_no_door_and_no_reader_gets_what_was_lost() {
                     assert_eq!(check(door.file()), SIZE.div_ceil(CHUNK));
                 }
             });
-            scope.spawn(|| write_all(&cache, &whole, &[0..SIZE]));
+            scope.spawn(|| write_one(&cache, &whole, 0..SIZE));
         });
         stage.settled(&cache);
         check(&file(&cache, &whole));

@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use headrace_cache::{Cache, CacheError, DoorHandle, ObjectIdentity};
-use headrace_sync::model::{Exploration, explore};
+use headrace_sync::model::{Exploration, explore, some_time};
 use headrace_sync::thread;
 
-use crate::stage::{BLOCK, CHUNK, Stage, file, write_all};
-use crate::support::{bytes, object};
+use crate::stage::{BLOCK, CHUNK, Stage, file, write_all, write_one};
+use crate::support::{bytes, check, object};
 
 const SIZE: u64 = BLOCK + 2 * CHUNK + 9;
 
@@ -22,8 +22,9 @@ fn a_door_is_whole_and_stays_whole() {
         thread::scope(|scope| {
             scope.spawn(|| write_all(&cache, &identity, &[0..BLOCK, BLOCK..SIZE, 0..SIZE]));
             scope.spawn(|| {
+                some_time(60);
                 let doors: Vec<DoorHandle> = (0..4).filter_map(|_| door(&cache, &identity)).collect();
-                thread::yield_now();
+                some_time(20);
                 doors.iter().for_each(whole);
             });
             scope.spawn(|| {
@@ -33,8 +34,15 @@ fn a_door_is_whole_and_stays_whole() {
                 }
             });
             scope.spawn(|| {
-                thread::yield_now();
-                cache.evict(&identity.id()).unwrap();
+                some_time(80);
+                let _held = file(&cache, &identity).hold();
+                some_time(20);
+            });
+            scope.spawn(|| {
+                for _ in 0..2 {
+                    some_time(60);
+                    cache.evict(&identity.id()).unwrap();
+                }
             });
         });
         stage.settled(&cache);
@@ -48,12 +56,12 @@ fn two_who_evict_a_held_file_take_its_name_once() {
         let stage = Stage::new();
         let cache = stage.open();
         let identity = object("o", SIZE);
-        write_all(&cache, &identity, &[0..SIZE]);
+        write_one(&cache, &identity, 0..SIZE);
         let held = door(&cache, &identity).expect("the file is complete");
         thread::scope(|scope| {
             scope.spawn(|| cache.evict(&identity.id()).unwrap());
             scope.spawn(|| cache.evict(&identity.id()).unwrap());
-            scope.spawn(|| write_all(&cache, &identity, &[0..SIZE]));
+            scope.spawn(|| write_one(&cache, &identity, 0..SIZE));
             scope.spawn(|| cache.set_pinned(&identity, false).or_else(evicted).unwrap());
         });
         whole(&held);
@@ -88,4 +96,5 @@ fn whole(door: &DoorHandle) {
     let descriptor = File::from(door.as_fd().try_clone_to_owned().unwrap());
     descriptor.read_exact_at(&mut found, 0).unwrap();
     assert!(found == bytes(&door.file().id(), 0..SIZE), "a program was given a hole");
+    assert_eq!(check(door.file()), SIZE.div_ceil(CHUNK), "nor does the node forget what is held");
 }

@@ -1,7 +1,7 @@
 //! Room is made while others read, write and hold: never a wrong byte, never more than the limit.
 
 use headrace_cache::{Cache, ObjectIdentity};
-use headrace_sync::model::{Exploration, explore};
+use headrace_sync::model::{Exploration, explore, some_time};
 use headrace_sync::thread;
 
 use crate::stage::{BLOCK, CHUNK, LIMIT, Stage, file, read, write_all};
@@ -23,10 +23,12 @@ fn readers_of_what_is_punched_and_unlinked_see_no_hole() {
                 check(hold.file());
             });
             scope.spawn(|| write_all(&cache, &identity, &[CHUNK..BLOCK, 0..SIZE]));
-            scope.spawn(|| read(&cache, &identity, 2));
+            scope.spawn(|| read(&cache, &identity, 3));
             scope.spawn(|| {
-                cache.evict(&identity.id()).unwrap();
-                cache.evict(&identity.id()).unwrap();
+                for _ in 0..3 {
+                    some_time(60);
+                    cache.evict(&identity.id()).unwrap();
+                }
             });
         });
         stage.settled(&cache);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headrace_cache::CacheFile;
-use headrace_sync::model::{Exploration, explore};
+use headrace_sync::model::{Exploration, explore, some_time};
 use headrace_sync::thread;
 
 use crate::stage::{BLOCK, CHUNK, Stage, file, read, write_all};
@@ -49,7 +49,7 @@ fn compare_with_the_disk(root: &Path, file: &Arc<CacheFile>) {
 #[test]
 fn a_kill_at_any_moment_leaves_only_right_bytes() {
     explore(&Exploration { name: "kill", schedules: 200 }, || {
-        let (stage, wreck) = (Stage::new(), Stage::new());
+        let (stage, wrecks) = (Stage::new(), [Stage::new(), Stage::new(), Stage::new()]);
         let cache = stage.open();
         let identity = object("o", SIZE);
         // Held and incomplete: what is evicted of it is punched.
@@ -57,20 +57,25 @@ fn a_kill_at_any_moment_leaves_only_right_bytes() {
         thread::scope(|scope| {
             scope.spawn(|| write_all(&cache, &identity, &[0..BLOCK, BLOCK..SIZE]));
             scope.spawn(|| {
+                some_time(60);
                 cache.evict(&identity.id()).unwrap();
                 write_all(&cache, &identity, &[0..2 * CHUNK, 2 * CHUNK..SIZE]);
             });
-            // No scheduling point in here: the directory as it is at one moment, in memory and on disk alike.
             scope.spawn(|| {
-                thread::yield_now();
-                copy(stage.path(), wreck.path());
+                for wreck in &wrecks {
+                    some_time(60);
+                    // No scheduling point in here: the directory as it is at one moment.
+                    copy(stage.path(), wreck.path());
+                }
             });
         });
         drop(hold);
         stage.settled(&cache);
-        let adopted = wreck.open();
-        read(&adopted, &identity, 1);
-        wreck.settled(&adopted);
+        for wreck in &wrecks {
+            let adopted = wreck.open();
+            read(&adopted, &identity, 1);
+            wreck.settled(&adopted);
+        }
     });
 }
 

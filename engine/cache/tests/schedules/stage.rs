@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -82,10 +83,12 @@ pub fn read(cache: &Cache, identity: &ObjectIdentity, times: usize) {
     }
 }
 
-/// Writes ranges one after the other, asking anew for the file each time, as fetching does. What is not kept is none
-/// of its business.
-pub fn write_all(cache: &Cache, identity: &ObjectIdentity, ranges: &[std::ops::Range<u64>]) {
-    for range in ranges {
-        let _ = support::write(&file(cache, identity), range.clone());
-    }
+/// Writes ranges one after the other, asking anew for the file each time, as fetching does.
+pub fn write_all(cache: &Cache, identity: &ObjectIdentity, ranges: &[Range<u64>]) {
+    ranges.iter().for_each(|range| write_one(cache, identity, range.clone()));
+}
+
+/// Writes a range. What is not kept is none of its business.
+pub fn write_one(cache: &Cache, identity: &ObjectIdentity, range: Range<u64>) {
+    let _ = support::write(&file(cache, identity), range);
 }

@@ -1,6 +1,6 @@
 //! The fetcher is stopped while it is in use: every read has its answer all the same.
 
-use headrace_sync::model::{Exploration, explore};
+use headrace_sync::model::{Exploration, explore, some_time};
 use headrace_sync::thread;
 
 use crate::source::Scripted;
@@ -19,7 +19,10 @@ fn reads_that_race_with_the_stop_are_answered() {
                 stage.ask(&object, SIZE - 1..SIZE, 3, Expected::BytesOrError);
             });
             scope.spawn(|| read(&object, SEGMENT..SIZE).map_or_else(|error| assert_eq!(error.code(), "cancelled"), |()| ()));
-            scope.spawn(|| stage.fetcher.stop());
+            scope.spawn(|| {
+                some_time(300);
+                stage.fetcher.stop();
+            });
         });
         drop(object);
         stage.end();

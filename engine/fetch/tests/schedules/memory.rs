@@ -1,6 +1,6 @@
 //! More bytes than there is memory or room on the disk: the budget holds, and so do the bytes.
 
-use headrace_sync::model::{Exploration, explore};
+use headrace_sync::model::{Exploration, explore, some_time};
 use headrace_sync::thread;
 
 use crate::source::Scripted;
@@ -20,6 +20,7 @@ fn an_object_larger_than_memory_and_cache_reads_right() {
         thread::scope(|scope| {
             scope.spawn(|| (0..LARGE).step_by(3 * BLOCK as usize).for_each(|at| read(&object, at..LARGE.min(at + 3 * BLOCK)).unwrap()));
             scope.spawn(|| read(&object, LARGE - SEGMENT..LARGE).unwrap());
+            scope.spawn(|| read(&object, LARGE / 2..LARGE).unwrap());
             scope.spawn(|| stage.ask(&object, 4 * SEGMENT..5 * SEGMENT, 1, Expected::Bytes));
         });
         drop(object);
@@ -39,6 +40,7 @@ fn what_is_evicted_while_it_is_read_is_fetched_again() {
                 object.discard();
             });
             scope.spawn(|| {
+                some_time(200);
                 if let Some(door) = object.door() {
                     assert!(door.file().is_complete());
                     object.discard();

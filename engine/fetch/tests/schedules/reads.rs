@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use headrace_fetch::{Object, Piece, ReadError, ReadReply};
-use headrace_sync::model::{Exploration, explore};
+use headrace_sync::model::{Exploration, explore, some_time};
 use headrace_sync::thread;
 
 use crate::source::{Fault, Scripted};
@@ -45,7 +45,10 @@ fn a_reader_that_gives_up_is_told_once() {
                     thread::yield_now();
                 }
             });
-            scope.spawn(|| object.interrupt(3));
+            scope.spawn(|| {
+                some_time(200);
+                object.interrupt(3);
+            });
             scope.spawn(|| read(&object, 0..CHUNK).unwrap());
         });
         drop(object);

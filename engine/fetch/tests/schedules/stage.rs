@@ -57,7 +57,7 @@ impl Stage {
         .expect("the directory is ours");
         // In the model time may pass at any moment, so a time-out says nothing; what never ends is found by the clock.
         while !cache.wait_scanned(Duration::from_secs(1)) {}
-        let config = FetchConfig { memory_bytes: MEMORY, workers: 2, writers: 1, deadline: Duration::from_secs(3600) };
+        let config = FetchConfig { memory_bytes: MEMORY, workers: 3, writers: 1, deadline: Duration::from_secs(3600) };
         let fetcher = Fetcher::start(cache, config).expect("threads are to be had");
         Stage { directory, fetcher, source: Arc::new(source), tally: Arc::default() }
     }

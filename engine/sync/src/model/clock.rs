@@ -12,7 +12,7 @@ use shuttle::thread::Thread;
 /// 2100-01-01: later than every file that an execution finds on the disk.
 const BEGINNING: Duration = Duration::from_secs(4_102_444_800);
 /// An execution in which so many deadlines pass is stuck: somebody ticks, and nothing comes of it.
-const TURNS: u32 = 1000;
+const TURNS: u32 = 400;
 
 const WAITING: u8 = 0;
 const NOTIFIED: u8 = 1;

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
@@ -47,6 +48,14 @@ pub fn explore(exploration: &Exploration, body: fn()) {
     let random = run(RandomScheduler::new_from_seed(seed, count), time, body);
     let pct = run(PctScheduler::new_from_seed(seed, DEPTH, count), time, body);
     println!("{}: {random} random schedules, {pct} PCT schedules, seed {seed}", exploration.name);
+}
+
+/// Lets others go on for up to so many steps, how many being part of the schedule. Who disturbs calls it first: a task
+/// that is as likely to run as all others has done its few steps long before theirs are over.
+pub fn some_time(at_most: usize) {
+    for _ in 0..shuttle::rand::thread_rng().gen_range(0..=at_most) {
+        shuttle::thread::yield_now();
+    }
 }
 
 fn run(inner: impl Scheduler + 'static, time: Option<Duration>, body: fn()) -> usize {

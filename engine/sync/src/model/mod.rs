@@ -14,4 +14,4 @@ mod scheduler;
 pub mod thread;
 
 pub use clock::{Instant, SystemTime};
-pub use explore::{Exploration, explore};
+pub use explore::{Exploration, explore, some_time};
