@@ -51,6 +51,7 @@ impl Stage {
             reserve_bytes: 0,
             max_age: None,
             verify_reads: false,
+            page_bytes: u64::MAX,
             boot_id: "a-boot".into(),
             locks: Vec::new(),
         })
