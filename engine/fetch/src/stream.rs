@@ -4,6 +4,9 @@
 //! A stream is a place in the file where reads keep arriving. Its window, what is asked for ahead of the
 //! reader, starts small and doubles each time the reader has gone through half of it, up to what the
 //! budget allows. A read that continues no stream asks for exactly its own bytes: random access pays nothing.
+//!
+//! A reader that takes its part of every tensor, as a rank of several does, leaves one stream after the other, each at the
+//! same length. From the third on, a stream is expected to end there, until it goes on.
 
 use std::ops::Range;
 
@@ -19,6 +22,8 @@ const STREAMS: usize = 16;
 
 #[derive(Debug)]
 struct Stream {
+    /// First byte read.
+    start: u64,
     /// One past the furthest byte read.
     next: u64,
     /// How far ahead to ask.
@@ -37,6 +42,8 @@ struct Stream {
 pub(crate) struct Streams {
     streams: Vec<Stream>,
     clock: u64,
+    /// Lengths of the last two streams that were left for another, the latest last.
+    left: [u64; 2],
 }
 
 impl Streams {
@@ -89,7 +96,9 @@ impl Streams {
     }
 
     fn begin(&mut self, read: &Range<u64>, tensor: &Range<u64>, size: u64) -> usize {
-        let bound = if read.start == 0 { size } else { tensor.end };
+        self.note_left();
+        let tensor_end = if read.start == 0 { size } else { tensor.end };
+        let bound = self.usual_length().map_or(tensor_end, |length| tensor_end.min(read.start + length));
         // A read at a tensor's first byte (the kernel rounds down to its page) most likely wants all of it.
         let at_tensor = tensor.start > 0 && tensor.start.abs_diff(read.start) < PAGE;
         let window = match read.start {
@@ -97,7 +106,7 @@ impl Streams {
             _ if at_tensor => FOUND_WINDOW,
             _ => 0,
         };
-        let stream = Stream { next: read.end, window, progress: 0, planned: read.end, bound, used: self.clock };
+        let stream = Stream { start: read.start, next: read.end, window, progress: 0, planned: read.end, bound, used: self.clock };
         if self.streams.len() < STREAMS {
             self.streams.push(stream);
             return self.streams.len() - 1;
@@ -105,6 +114,18 @@ impl Streams {
         let oldest = (0..STREAMS).min_by_key(|&i| self.streams[i].used).unwrap_or(0);
         self.streams[oldest] = stream;
         oldest
+    }
+
+    /// A new stream begins: the one read last was left.
+    fn note_left(&mut self) {
+        if let Some(last) = self.streams.iter().max_by_key(|s| s.used) {
+            self.left = [self.left[1], last.next - last.start];
+        }
+    }
+
+    /// How long streams have been lately, when they were all as long.
+    fn usual_length(&self) -> Option<u64> {
+        (self.left[0] == self.left[1] && self.left[0] > 0).then_some(self.left[0])
     }
 
     /// Number of places with a window, among which the budget is shared.
@@ -178,6 +199,31 @@ mod tests {
         assert_eq!(end, tensor.end);
         let past = streams.note(&(70 * MIB..71 * MIB), 64 * MIB, &(70 * MIB..90 * MIB), END);
         assert!(past.end > 71 * MIB);
+    }
+
+    #[test]
+    fn a_part_of_every_tensor_is_fetched_and_no_more() {
+        let mut streams = Streams::default();
+        let mut extra = Vec::new();
+        for tensor in 0..64u64 {
+            // Two MiB of every eight, in the kernel's requests of one.
+            for half in 0..2 {
+                let at = tensor * 8 * MIB + half * MIB;
+                let ahead = streams.note(&(at..at + MIB), 64 * MIB, &(0..END), END);
+                extra.push(ahead.end.max(tensor * 8 * MIB + 2 * MIB) - (tensor * 8 * MIB + 2 * MIB));
+            }
+        }
+        assert!(extra[6..].iter().all(|bytes| *bytes == 0), "{extra:?}");
+    }
+
+    #[test]
+    fn a_stream_that_goes_past_the_usual_length_gets_its_window() {
+        let mut streams = Streams::default();
+        for start in [100, 200, 300u64] {
+            streams.note(&(start * MIB..(start + 1) * MIB), 64 * MIB, &(0..END), END);
+        }
+        assert!(streams.note(&(400 * MIB..401 * MIB), 64 * MIB, &(0..END), END).is_empty());
+        assert!(!streams.note(&(401 * MIB..402 * MIB), 64 * MIB, &(0..END), END).is_empty());
     }
 
     #[test]
