@@ -32,7 +32,7 @@ test: check
 	cargo test --quiet $(MODEL) --test schedules
 	$(PY) -m pytest
 
-# Threads in every order, for so many seconds each of eighteen tests: see docs/decisions/0022.
+# Threads in orders that machines seldom try, for so many seconds each of eighteen tests: see docs/decisions/0022.
 EACH := 60
 
 schedules:
