@@ -33,7 +33,7 @@ test: check $(VENV)/.fuzz
 	$(FUZZ) --seconds 5
 	$(PY) -m pytest
 
-# Threads in every order, for so many seconds each of eighteen tests: see docs/decisions/0022.
+# Threads in orders that machines seldom try, for so many seconds each of eighteen tests: see docs/decisions/0022.
 EACH := 60
 
 schedules:

@@ -30,6 +30,7 @@ fn main() {
     loom::model(what_is_present_was_written);
     loom::model(what_is_complete_was_written);
     loom::model(counts_add_up);
+    loom::model(what_is_marked_twice_counts_once);
     loom::model(complete_means_proved);
 }
 
@@ -94,6 +95,15 @@ fn counts_add_up() {
     let bits = map.chunks(0);
     assert_eq!(map.present_bytes(), u64::from(bits.count_ones()) * CHUNK);
     assert_eq!(map.is_complete(), bits == 0b11);
+}
+
+fn what_is_marked_twice_counts_once() {
+    let (map, _) = written();
+    let other = map.clone();
+    let marking = thread::spawn(move || other.mark(0, 0b11, 1));
+    map.mark(0, 0b01, 1);
+    marking.join().unwrap();
+    assert!(map.is_complete());
 }
 
 /// As adoption does it: in doubt first, present second; whoever sees a whole file sees the doubt too.

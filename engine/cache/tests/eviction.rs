@@ -118,6 +118,26 @@ fn an_unlinked_file_counts_until_its_last_holder_lets_go() {
 }
 
 #[test]
+fn an_evicted_file_that_is_held_writes_nothing_of_its_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), LIMIT, BOOT);
+    let identity = object("again", 2 * BLOCK);
+    let held = cache.file(&identity).unwrap();
+    fill(&held);
+    assert!(cache.sync_all(PATIENCE)); // its meta file is closed: whoever wants it opens it by name
+    let door = held.door().unwrap();
+    cache.evict(&identity.id()).unwrap();
+    assert!(held.is_evicted());
+    let successor = cache.file(&identity).unwrap();
+    assert_eq!(write(&successor, 0..BLOCK), Kept::Yes);
+    assert!(held.set_pinned(true).is_err(), "the name is another file's");
+    drop((door, held, successor, cache));
+    let cache = open(dir.path(), LIMIT, BOOT);
+    let adopted = cache.file(&identity).unwrap();
+    assert_eq!((adopted.present_bytes(), adopted.is_complete(), adopted.is_pinned()), (BLOCK, false, false));
+}
+
+#[test]
 fn an_incomplete_file_in_use_is_emptied_on_request_and_fills_again() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), LIMIT, BOOT);

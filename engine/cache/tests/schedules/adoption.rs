@@ -29,7 +29,7 @@ const BOUNDLESS: u64 = 1 << 60;
 
 #[test]
 fn the_scan_and_first_use_agree() {
-    explore(&Exploration { name: "scan against first use", schedules: 200 }, || {
+    explore(&Exploration { name: "scan against first use", schedules: 400 }, || {
         let (stage, [whole, part, orphan]) = left_behind();
         let cache = stage.open_at_once(BOUNDLESS, BOOT);
         thread::scope(|scope| {
@@ -51,7 +51,7 @@ fn the_scan_and_first_use_agree() {
 
 #[test]
 fn the_scan_and_eviction_agree() {
-    explore(&Exploration { name: "scan against eviction", schedules: 200 }, || {
+    explore(&Exploration { name: "scan against eviction", schedules: 400 }, || {
         let (stage, [whole, part, orphan]) = left_behind();
         let cache = stage.open_at_once(LIMIT, BOOT);
         thread::scope(|scope| {
@@ -79,7 +79,7 @@ fn the_scan_and_eviction_agree() {
 /// Somebody looked at the object just when the scan came by: the left-over stayed, and was counted nowhere.
 #[test]
 fn a_leftover_goes_although_somebody_looks_at_its_object() {
-    explore(&Exploration { name: "left-overs", schedules: 200 }, || {
+    explore(&Exploration { name: "left-overs", schedules: 400 }, || {
         let (stage, [_, _, orphan]) = left_behind();
         let cache = stage.open_at_once(LIMIT, BOOT);
         thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn a_leftover_goes_although_somebody_looks_at_its_object() {
 
 #[test]
 fn after_a_power_loss_no_door_and_no_reader_gets_what_was_lost() {
-    explore(&Exploration { name: "power loss", schedules: 200 }, || {
+    explore(&Exploration { name: "power loss", schedules: 400 }, || {
         let (stage, [whole, ..]) = left_behind();
         unsynced(&stage, &whole);
         let data = OpenOptions::new().write(true).open(data_path(stage.path(), &whole.id())).unwrap();

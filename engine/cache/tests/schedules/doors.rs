@@ -15,7 +15,7 @@ const SIZE: u64 = BLOCK + 2 * CHUNK + 9;
 
 #[test]
 fn a_door_is_whole_and_stays_whole() {
-    explore(&Exploration { name: "doors", schedules: 250 }, || {
+    explore(&Exploration { name: "doors", schedules: 400 }, || {
         let stage = Stage::new();
         let cache = stage.open();
         let identity = object("o", SIZE);
@@ -52,7 +52,7 @@ fn a_door_is_whole_and_stays_whole() {
 /// The second eviction took away the name of the file's successor, and with it the books of both.
 #[test]
 fn two_who_evict_a_held_file_take_its_name_once() {
-    explore(&Exploration { name: "two evictions", schedules: 250 }, || {
+    explore(&Exploration { name: "two evictions", schedules: 400 }, || {
         let stage = Stage::new();
         let cache = stage.open();
         let identity = object("o", SIZE);

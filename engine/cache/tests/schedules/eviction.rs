@@ -12,7 +12,7 @@ const LARGE: u64 = 4 * BLOCK + 2 * CHUNK;
 
 #[test]
 fn readers_of_what_is_punched_and_unlinked_see_no_hole() {
-    explore(&Exploration { name: "eviction against readers", schedules: 250 }, || {
+    explore(&Exploration { name: "eviction against readers", schedules: 400 }, || {
         let stage = Stage::new();
         let cache = stage.open();
         let identity = object("o", SIZE);
@@ -37,7 +37,7 @@ fn readers_of_what_is_punched_and_unlinked_see_no_hole() {
 
 #[test]
 fn writers_that_need_more_than_there_is_stay_within_the_limit() {
-    explore(&Exploration { name: "limit", schedules: 150 }, || {
+    explore(&Exploration { name: "limit", schedules: 400 }, || {
         let stage = Stage::new();
         let cache = stage.open();
         let objects: Vec<ObjectIdentity> = ["a", "b", "c"].map(|key| object(key, LARGE)).into();

@@ -16,7 +16,7 @@ const SIZE: u64 = 2 * BLOCK + CHUNK + 100;
 
 #[test]
 fn what_is_said_to_be_present_is_in_the_file() {
-    explore(&Exploration { name: "presence", schedules: 250 }, || {
+    explore(&Exploration { name: "presence", schedules: 400 }, || {
         let stage = Stage::new();
         let cache = stage.open();
         let identity = object("o", SIZE);
@@ -48,7 +48,7 @@ fn compare_with_the_disk(root: &Path, file: &Arc<CacheFile>) {
 
 #[test]
 fn a_kill_at_any_moment_leaves_only_right_bytes() {
-    explore(&Exploration { name: "kill", schedules: 200 }, || {
+    explore(&Exploration { name: "kill", schedules: 400 }, || {
         let (stage, wrecks) = (Stage::new(), [Stage::new(), Stage::new(), Stage::new()]);
         let cache = stage.open();
         let identity = object("o", SIZE);

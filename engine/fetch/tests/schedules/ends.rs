@@ -10,7 +10,7 @@ const SIZE: u64 = 3 * SEGMENT + 1;
 
 #[test]
 fn reads_that_race_with_the_stop_are_answered() {
-    explore(&Exploration { name: "stop", schedules: 150 }, || {
+    explore(&Exploration { name: "stop", schedules: 200 }, || {
         let stage = Stage::new(4 * MEMORY, Scripted::default());
         let object = stage.object(SIZE);
         thread::scope(|scope| {

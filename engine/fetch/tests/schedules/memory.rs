@@ -14,7 +14,7 @@ const LITTLE_ROOM: u64 = headrace_cache::MIN_LIMIT;
 
 #[test]
 fn an_object_larger_than_memory_and_cache_reads_right() {
-    explore(&Exploration { name: "little memory, little room", schedules: 60 }, || {
+    explore(&Exploration { name: "little memory, little room", schedules: 200 }, || {
         let stage = Stage::new(LITTLE_ROOM, Scripted::default());
         let object = stage.object(LARGE);
         thread::scope(|scope| {
@@ -30,7 +30,7 @@ fn an_object_larger_than_memory_and_cache_reads_right() {
 
 #[test]
 fn what_is_evicted_while_it_is_read_is_fetched_again() {
-    explore(&Exploration { name: "discarded while read", schedules: 80 }, || {
+    explore(&Exploration { name: "discarded while read", schedules: 200 }, || {
         let stage = Stage::new(4 * MEMORY, Scripted::default());
         let object = stage.object(SMALL);
         thread::scope(|scope| {
@@ -57,7 +57,7 @@ fn what_is_evicted_while_it_is_read_is_fetched_again() {
 
 #[test]
 fn a_warm_up_and_readers_fetch_once() {
-    explore(&Exploration { name: "warm-up", schedules: 80 }, || {
+    explore(&Exploration { name: "warm-up", schedules: 200 }, || {
         let stage = Stage::new(4 * MEMORY, Scripted::default());
         let object = stage.object(SMALL);
         thread::scope(|scope| {

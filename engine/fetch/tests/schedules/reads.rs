@@ -13,7 +13,7 @@ const SIZE: u64 = 3 * SEGMENT + CHUNK + 77;
 
 #[test]
 fn readers_share_what_is_under_way() {
-    explore(&Exploration { name: "readers", schedules: 100 }, || {
+    explore(&Exploration { name: "readers", schedules: 200 }, || {
         let stage = Stage::new(4 * MEMORY, Scripted::default());
         let object = stage.object(SIZE);
         thread::scope(|scope| {
@@ -34,7 +34,7 @@ fn readers_share_what_is_under_way() {
 
 #[test]
 fn a_reader_that_gives_up_is_told_once() {
-    explore(&Exploration { name: "interrupts", schedules: 100 }, || {
+    explore(&Exploration { name: "interrupts", schedules: 200 }, || {
         let stage = Stage::new(4 * MEMORY, Scripted::default());
         let object = stage.object(SIZE);
         thread::scope(|scope| {
@@ -58,7 +58,7 @@ fn a_reader_that_gives_up_is_told_once() {
 
 #[test]
 fn what_a_broken_flight_did_not_bring_fails_or_is_fetched() {
-    explore(&Exploration { name: "broken flights", schedules: 100 }, || {
+    explore(&Exploration { name: "broken flights", schedules: 200 }, || {
         let faults = [Fault::Breaks(CHUNK + 100), Fault::Breaks(0), Fault::Breaks(SEGMENT + 1)];
         let stage = Stage::new(4 * MEMORY, Scripted::new(&faults));
         let object = stage.object(SIZE);
@@ -96,7 +96,7 @@ impl ReadReply for Signal {
 
 #[test]
 fn a_replaced_object_is_an_error_for_all_that_is_missing() {
-    explore(&Exploration { name: "replaced", schedules: 100 }, || {
+    explore(&Exploration { name: "replaced", schedules: 200 }, || {
         let stage = Stage::new(4 * MEMORY, Scripted::new(&[Fault::Breaks(2 * CHUNK), Fault::Replaced]));
         let object = stage.object(SIZE);
         thread::scope(|scope| {

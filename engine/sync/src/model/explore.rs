@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `HEADRACE_SCHEDULES_SECONDS` | so long for each test, instead of its usual number of schedules |
 //! | `HEADRACE_SCHEDULES_SEED` | another seed; the usual one is fixed, so that a run finds what the last one found |
-//! | `HEADRACE_SCHEDULE` | a schedule that a failed test printed: only that one runs |
+//! | `HEADRACE_SCHEDULE` | a file with the schedule that a failed test printed: only that one runs |
+//!
+//! After the failure itself a replay may add that the schedule ended early: what is let go on the way out takes steps too.
 
 use std::time::Duration;
 
@@ -35,9 +37,10 @@ pub struct Exploration {
 /// Runs `body` under many schedules; a failing one is printed and fails the test.
 ///
 /// # Panics
-/// When `body` does, deadlocks, or does not end; and when a variable holds no number.
+/// When `body` does, deadlocks, or does not end; and when a variable does not hold what it should.
 pub fn explore(exploration: &Exploration, body: fn()) {
-    if let Ok(schedule) = std::env::var("HEADRACE_SCHEDULE") {
+    if let Some(path) = std::env::var_os("HEADRACE_SCHEDULE") {
+        let schedule = std::fs::read_to_string(path).expect("HEADRACE_SCHEDULE names a file");
         Runner::new(ReplayScheduler::new_from_encoded(&schedule), config(None)).run(move || clock::with_clock(body));
         return;
     }
