@@ -35,6 +35,7 @@ names = st.sampled_from(NAMES)
 which = st.integers(0, HANDLES_MAX - 1)
 places = st.floats(0, 1, allow_nan=False)
 WAYS: dict[str, Callable[[int, int, int], bytes]] = {"pread": ways.pread, "send": ways.send, "mapped": ways.mapped}
+DIRECT_WAYS = {**WAYS, "pread": ways.direct, "send": ways.send_direct}
 
 
 @dataclass
@@ -194,7 +195,7 @@ class Machine(RuleBasedStateMachine):
     def read(self, index: int, place: float, length: int, way: str) -> None:
         self._note(f"read: {way}")
         handle = self.handles[index % len(self.handles)]
-        read = ways.direct if handle.direct and way == "pread" else WAYS[way]
+        read = (DIRECT_WAYS if handle.direct else WAYS)[way]
         offset = int(place * handle.version.size)
         self._judge(handle.name, handle.version, offset, length, lambda: read(handle.descriptor, offset, length))
 
