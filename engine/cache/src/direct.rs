@@ -39,6 +39,14 @@ pub enum Haste {
 
 /// Every file system takes direct writes of this alignment.
 const ALIGNMENT: u64 = 4096;
+
+/// No page belongs to a direct write in part: whoever reads the rest of it would read what is being written as well.
+fn alignment() -> u64 {
+    // SAFETY: asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(page).unwrap_or(0).max(ALIGNMENT)
+}
+
 /// Shorter ones are dominated by what a write costs anyway.
 const LEAST: u64 = BLOCK / 4;
 /// Waiting for the disk costs no processor, making pages costs nothing else: so the former may take longer by this much.
@@ -132,6 +140,7 @@ pub fn expect_pieces(data: &File, pieces: bool) {
 }
 
 fn fit(bytes: &[u8], offset: u64) -> bool {
-    let aligned = |number: u64| number.is_multiple_of(ALIGNMENT);
+    let alignment = alignment();
+    let aligned = |number: u64| number.is_multiple_of(alignment);
     bytes.len() as u64 >= LEAST && aligned(offset) && aligned(bytes.len() as u64) && aligned(bytes.as_ptr() as u64)
 }

@@ -256,6 +256,7 @@ impl CacheFile {
         if self.is_held() {
             self.unlinked_bytes.store(bytes, Release);
             self.evicted.store(true, Release);
+            writing.close();
             return Ok(Outcome::UnlinkedHeld(bytes));
         }
         // Nobody outside has a descriptor: the file is as if it had never been cached.

@@ -72,11 +72,17 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
+    /// Closes what is open for writing: a file without a name, or one that is synced, is not written any more, and what stays
+    /// open keeps its blocks on the disk.
+    pub fn close(&mut self) {
+        self.meta = None;
+        self.direct = None;
+    }
+
     /// Back to a file that was never written.
     pub fn reset(&mut self) {
         self.directory = None;
-        self.meta = None;
-        self.direct = None;
+        self.close();
         self.head = Head { complete: false, synced: false, pinned: false, was_complete: false, ..self.head };
         self.announced = false;
         self.drops += 1;
@@ -141,6 +147,11 @@ impl CacheFile {
     /// Whether all bytes are present and none of them is in doubt.
     pub fn is_complete(&self) -> bool {
         self.presence.is_complete()
+    }
+
+    /// Whether all bytes are present, but some of them are from another boot and are being compared with their digests.
+    pub fn awaits_check(&self) -> bool {
+        self.presence.is_whole() && self.presence.has_suspects()
     }
 
     /// Whether all bytes are present and the disk has confirmed them. Only such a file is given out by a door: what is
@@ -255,6 +266,9 @@ impl CacheFile {
         }
         if complete && !writing.head.synced {
             self.shared.chores.add(Chore::Sync(self.id));
+        }
+        if self.awaits_check() {
+            self.shared.chores.add(Chore::Verify(self.id));
         }
         Ok(complete && !std::mem::replace(&mut writing.announced, complete))
     }

@@ -12,7 +12,6 @@ use crate::directory::Directory;
 use crate::evict::punch_hole;
 use crate::file::{Disk, Writing};
 use crate::format::{self, Adopted, HEAD_LEN, Head, RECORD_LEN, Record};
-use crate::steward::Chore;
 use crate::{BLOCK, CacheFile, ObjectIdentity, direct, space};
 
 /// Records read at once: 64 KiB stand for 2 GiB of data.
@@ -80,9 +79,6 @@ impl CacheFile {
         let allocated = space::allocated(&data)?;
         writing.announced = self.is_complete();
         self.settle(writing)?;
-        if self.presence.is_whole() && self.presence.has_suspects() {
-            self.shared.chores.add(Chore::Verify(self.id()));
-        }
         if writing.head.synced {
             writing.meta = None;
         }

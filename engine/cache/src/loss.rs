@@ -68,6 +68,7 @@ impl CacheFile {
             // Given out when it was durable, and damaged since: its holders keep what they have.
             self.unlinked_bytes.store(bytes, Release);
             self.evicted.store(true, Release);
+            writing.close();
             return;
         }
         let closed = self.start_over(&mut writing, &mut disk);

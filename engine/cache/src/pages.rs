@@ -125,17 +125,20 @@ impl CacheFile {
             if self.shared.pages.is_stopped() || self.is_evicted() {
                 return Ok(());
             }
-            let data = match self.disk.read().as_ref() {
-                // A descriptor of its own: reading takes long, and the lock is needed for closing.
-                Some(disk) => disk.data.try_clone()?,
-                None => return Ok(()),
-            };
+            let Some(data) = self.whole_data()? else { return Ok(()) };
             let length = STEP.min(self.size() - start);
             populate(&data, start, length as usize)?;
             blocks.for_each(|block| self.presence.set_cold(block, false));
             Counters::add(&self.shared.counters.read_back_bytes, length);
         }
         Ok(())
+    }
+
+    /// A descriptor of its own of a file that is whole: reading takes long, and the lock is needed for closing. `None` when it
+    /// is not, or no longer: an eviction may have begun it anew, and what is being written is left alone.
+    fn whole_data(&self) -> io::Result<Option<File>> {
+        let disk = self.disk.read();
+        disk.as_ref().filter(|_| self.is_durable()).map(|disk| disk.data.try_clone()).transpose()
     }
 
     fn is_hurried(&self) -> bool {

@@ -138,6 +138,7 @@ impl Bitmap {
     /// Forgets a block.
     pub fn clear(&self, block: usize) {
         self.set_suspect(block, false);
+        self.set_cold(block, false);
         let before = self.blocks[block].chunks.swap(0, AcqRel);
         self.present_bytes.fetch_sub(self.bytes_of(block, before), AcqRel);
     }

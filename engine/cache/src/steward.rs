@@ -212,8 +212,7 @@ impl CacheFile {
         // Syncing is no use of the file, and the time of change stands for the last use.
         let used = UNIX_EPOCH + Duration::from_nanos(self.last_used());
         let dated = self.meta(&mut writing).and_then(|meta| meta.set_modified(used));
-        writing.meta = None;
-        writing.direct = None;
+        writing.close();
         drop(writing);
         if read_back {
             self.read_back();

@@ -238,3 +238,18 @@ fn verify_finds_and_repairs_what_rotted() {
     assert_eq!(cache.verify(&|_, _| true, true).bad_blocks, 0);
     assert!(cache.verify(&|_, _| false, true).stopped);
 }
+
+#[test]
+fn a_file_that_is_filled_up_after_another_boot_is_checked_without_anybody_reading_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = object("half", SIZE);
+    let cache = open(dir.path(), 64 * BLOCK, BOOT);
+    assert_eq!(write(&cache.file(&identity).unwrap(), 0..BLOCK), Kept::Yes);
+    drop(cache);
+    let cache = open(dir.path(), 64 * BLOCK, OTHER_BOOT);
+    let file = cache.file(&identity).unwrap();
+    assert!(!file.is_complete() && file.present_bytes() == BLOCK);
+    fill(&file);
+    wait_until("what is in doubt is checked", || file.is_complete());
+    assert!(!file.awaits_check());
+}

@@ -86,3 +86,37 @@ fn both_ways_in_one_file_and_adopted_by_the_next_process() {
         cache.evict(&identity.id()).unwrap();
     }
 }
+
+#[test]
+fn a_file_that_is_evicted_and_begun_anew_while_it_waits_to_be_read_back_has_its_own_bytes() {
+    let place = tempfile::tempdir().unwrap();
+    let cache = open(place.path(), 64 * BLOCK, BOOT);
+    let identity = object("model", SIZE);
+    let file = cache.file(&identity).unwrap();
+    for _ in 0..5 {
+        fill_in_haste(&file);
+        assert!(cache.sync_all(PATIENCE));
+        cache.evict(&identity.id()).unwrap();
+        let data = Aligned::new(&bytes(&file.id(), 2 * BLOCK..4 * BLOCK));
+        assert_eq!(file.write_with(2 * BLOCK, data.bytes(2 * BLOCK as usize), Haste::Behind), Kept::Yes);
+        wait_until("nobody reads back", || cache.to_read_back() == 0);
+        assert_eq!(check(&file), 2 * BLOCK / headrace_cache::CHUNK, "what was written anew, and no more");
+    }
+    fill_in_haste(&file);
+    assert_eq!(check(&file), SIZE.div_ceil(headrace_cache::CHUNK));
+}
+
+#[test]
+fn an_evicted_file_that_is_held_keeps_nothing_open_for_writing() {
+    let place = tempfile::tempdir().unwrap();
+    let cache = open(place.path(), 64 * BLOCK, BOOT);
+    let file = cache.file(&object("model", SIZE)).unwrap();
+    fill_in_haste(&file);
+    let hold = file.hold();
+    cache.evict(&file.id()).unwrap();
+    drop(hold);
+    let open_files = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    let mine: Vec<_> =
+        open_files.filter(|path| path.starts_with(place.path()) && path.to_string_lossy().contains(&file.id().to_string())).collect();
+    assert!(mine.is_empty(), "{mine:?}");
+}

@@ -228,6 +228,11 @@ impl Object {
         state.replaced.clone().or_else(|| state.failures.last().map(|f| f.error.clone()))
     }
 
+    /// True while bytes from another boot are being compared with their digests before the file counts as whole.
+    pub(crate) fn awaits_check(&self) -> bool {
+        self.cache_file().is_some_and(|f| f.awaits_check())
+    }
+
     /// True while bytes are on their way or wait for the disk.
     pub(crate) fn busy(&self) -> bool {
         let state = self.state.lock();

@@ -43,6 +43,8 @@ pub struct WarmFailure {
 
 struct Pulled {
     object: Arc<Object>,
+    /// What was on its way for somebody else, or was found damaged, may be missing after all: asked for once more.
+    again: bool,
     missing: VecDeque<Range<u64>>,
     flying: Arc<Mutex<usize>>,
     counted: u64,
@@ -103,6 +105,11 @@ impl Fetcher {
 fn begin(object: Arc<Object>, progress: &mut WarmProgress) -> Pulled {
     let held = object.cache_file().map_or(0, |f| f.present_bytes());
     progress.bytes += held;
+    let missing = missing_pieces(&object);
+    Pulled { object, again: true, missing, flying: Arc::default(), counted: held }
+}
+
+fn missing_pieces(object: &Arc<Object>) -> VecDeque<Range<u64>> {
     let mut missing = VecDeque::new();
     if !object.spec().archived {
         for part in object.uncovered(&(0..object.spec().size)) {
@@ -114,7 +121,7 @@ fn begin(object: Arc<Object>, progress: &mut WarmProgress) -> Pulled {
             }
         }
     }
-    Pulled { object, missing, flying: Arc::default(), counted: held }
+    missing
 }
 
 fn launch(open: &mut VecDeque<Pulled>, gate: &Arc<Gate>) -> bool {
@@ -152,7 +159,7 @@ fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &m
     open.retain_mut(|pulled| {
         let object = &pulled.object;
         // Asked before completeness: the last bytes may be kept between the two questions.
-        let waiting = !pulled.missing.is_empty() || *pulled.flying.lock() > 0 || object.busy();
+        let waiting = !pulled.missing.is_empty() || *pulled.flying.lock() > 0 || object.busy() || object.awaits_check();
         // And completeness before what is held: a file that counts as whole counts with all its bytes.
         let complete = object.spec().size == 0 || object.is_complete();
         let held = object.cache_file().map_or(0, |f| f.present_bytes());
@@ -164,6 +171,12 @@ fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &m
         }
         if waiting {
             return true;
+        }
+        if std::mem::take(&mut pulled.again) && object.standing_error().is_none() {
+            pulled.missing = missing_pieces(object);
+            if !pulled.missing.is_empty() {
+                return true;
+            }
         }
         let message = if object.spec().archived {
             "in an archive storage class; restore it in the bucket first".to_owned()
