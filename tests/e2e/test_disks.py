@@ -147,6 +147,7 @@ def test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself(headrace: He
     path = headrace.mount(bucket.uri("m")) / "a"
     assert path.read_bytes() == data
     headrace.wait_durable(1)
+    wait_until("what was read first is in no buffer any more", lambda: headrace.counters()["buffer_used_bytes"] == 0)
     with path.open("rb") as held:
         assert headrace.status()["mounts"][0]["open_by_passthrough"] == 1
         dying.lose(cached(dying, len(data)))

@@ -96,6 +96,11 @@ impl CacheFile {
             fd.ok_or(CacheError::Evicted { id: self.id() })
         });
         drop(disk); // before `opened` may go: that takes the lock too
+        if matches!(result, Err(CacheError::Evicted { .. })) {
+            drop(opened);
+            self.note_deleted();
+            return Err(CacheError::Evicted { id: self.id() });
+        }
         let fd = result?;
         Counters::add(&self.shared.counters.doors_opened, 1);
         Ok(DoorHandle { fd, _opened: opened })

@@ -18,9 +18,11 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
+use headrace_sync::{MutexGuard, RwLockWriteGuard};
+
 use crate::CacheFile;
 use crate::directory::Directory;
-use crate::file::Disk;
+use crate::file::{Disk, Writing};
 
 /// Beyond the end of every file, and small enough that adding to it does not overflow.
 const NOWHERE: i64 = i64::MAX - 8191;
@@ -47,11 +49,27 @@ impl CacheFile {
 
     /// Gives the file up after a lost write: as if it had never been cached.
     pub(crate) fn abandon(&self, error: &io::Error) {
-        let mut writing = self.writing.lock();
-        let mut disk = self.disk.write();
+        let writing = self.writing.lock();
+        let disk = self.disk.write();
         let Some(directory) = disk.as_ref().map(|disk| Arc::clone(&disk.directory)) else { return };
         log::warn!("cached object {}: its bytes did not reach the disk ({error}); dropped", self.id());
         directory.note_loss(&self.shared.counters, error);
+        self.give_up_file(writing, disk, &directory);
+    }
+
+    /// Somebody deleted the file under its name: as if it had never been cached. Otherwise its name would lead here for as long
+    /// as anybody has it in memory, and every open by that name would fail.
+    pub(crate) fn note_deleted(&self) {
+        let writing = self.writing.lock();
+        let disk = self.disk.write();
+        let Some(directory) = disk.as_ref().map(|disk| Arc::clone(&disk.directory)) else { return };
+        if !self.is_evicted() {
+            log::warn!("cached object {}: its file was deleted from {}; fetched again", self.id(), directory.path.display());
+        }
+        self.give_up_file(writing, disk, &directory);
+    }
+
+    fn give_up_file(&self, mut writing: MutexGuard<'_, Writing>, mut disk: RwLockWriteGuard<'_, Option<Disk>>, directory: &Arc<Directory>) {
         if self.is_evicted() {
             return;
         }

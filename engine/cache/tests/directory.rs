@@ -290,3 +290,20 @@ fn a_disk_that_fails_while_in_use_is_left_alone() {
         assert!(data_path(spare.path(), &file.id()).exists());
     }
 }
+
+#[test]
+fn a_file_deleted_under_its_name_is_as_if_it_had_never_been_cached() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 64 * BLOCK, BOOT);
+    let identity = object("deleted", 2 * BLOCK);
+    let file = cache.file(&identity).unwrap();
+    fill(&file);
+    let door = file.door().unwrap();
+    std::fs::remove_file(data_path(dir.path(), &identity.id())).unwrap();
+    assert!(file.door().is_err());
+    assert!(cache.peek(&identity.id()).is_none_or(|found| !found.complete), "nobody is led to it any more");
+    assert_eq!(check(door.file()), 2 * BLOCK / CHUNK, "whoever has it keeps its bytes");
+    let again = cache.file(&identity).unwrap();
+    fill(&again);
+    assert!(again.door().is_ok());
+}
