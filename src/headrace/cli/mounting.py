@@ -27,6 +27,8 @@ from headrace.node.resolver import captured
 from headrace.node.volumes import parse_uri
 
 _LOOK_SECONDS = 0.5
+# Of users and groups; the one above it means none.
+ID_MAX = 2**32 - 2
 
 
 @dataclass
@@ -71,8 +73,8 @@ def mount(
     pin: Annotated[bool, typer.Option(help="Never switch to another snapshot.")] = False,
     foreground: Annotated[bool, typer.Option(help="Stay until Ctrl-C or SIGTERM, then unmount.")] = False,
     allow_other: Annotated[bool, typer.Option(help="Let other users read.")] = False,
-    uid: Annotated[int | None, typer.Option(help="Owner of the files.")] = None,
-    gid: Annotated[int | None, typer.Option(help="Group of the files.")] = None,
+    uid: Annotated[int | None, typer.Option(min=0, max=ID_MAX, help="Owner of the files.")] = None,
+    gid: Annotated[int | None, typer.Option(min=0, max=ID_MAX, help="Group of the files.")] = None,
     file_mode: Annotated[str, typer.Option(help="Permission bits of files.")] = "0444",
     dir_mode: Annotated[str, typer.Option(help="Permission bits of directories.")] = "0555",
     passthrough: Annotated[bool, typer.Option(help="Let the kernel read complete files itself.")] = True,
