@@ -41,6 +41,23 @@ def test_one_message(
     assert "wrong" not in done.stderr
 
 
+def test_a_mount_point_that_can_not_be_made(headrace: Headrace, bucket: Bucket) -> None:
+    """It ended with a traceback."""
+    bucket.put("m/a", b"1")
+    done = headrace.run("mount", bucket.uri("m"), "/proc/foo/bar", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: directory: /proc/foo/bar can't be made: "), done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_failed_mount_leaves_none_of_the_directories_that_it_made(headrace: Headrace, bucket: Bucket) -> None:
+    """Those above the mount point were left."""
+    (headrace.base / "there").mkdir()
+    done = headrace.run("mount", bucket.uri("nothing"), str(headrace.base / "there/deep/a/b"), check=False)
+    assert done.returncode == 3, done.stderr
+    assert list((headrace.base / "there").iterdir()) == []
+
+
 def test_a_directory_in_use(headrace: Headrace, bucket: Bucket) -> None:
     bucket.put("m/a", b"1")
     full = headrace.base / "full"
