@@ -39,6 +39,7 @@ def test_doctor_on_a_good_day(headrace: Headrace, bucket: Bucket) -> None:
     ("change", "what", "remedy"),
     [
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "endpoint", "AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "notaurl"}, "endpoint", "AWS_ENDPOINT_URL"),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "requests", "AWS_SECRET_ACCESS_KEY"),
         ({"AWS_PROFILE": "nobody"}, "credentials", "AWS_PROFILE"),
         ({"HEADRACE_CACHE_DIR": "/proc/cache"}, "cache /proc/cache", "HEADRACE_CACHE_DIR"),
