@@ -175,7 +175,10 @@ def _stay(settings: configuration.Settings, directory: str) -> None:
 def umount(
     directory: Directory,
     lazy: Annotated[bool, typer.Option(help="Detach now, end when the last user is gone.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Unmount."""
     with running() as client:
-        client.call("umount", directory=place(directory), lazy=lazy)
+        answer = client.call("umount", directory=place(directory), lazy=lazy)
+    if as_json:
+        print_json(answer)
