@@ -154,6 +154,35 @@ def test_warm_by_patterns(headrace: Headrace, bucket: Bucket) -> None:
     assert "*.gguf" in done.stderr
 
 
+@pytest.mark.parametrize("command", [["warm"], ["cache", "evict"], ["cache", "pin"], ["cache", "unpin"]])
+def test_a_path_that_is_not_there_is_told_with_its_mount(headrace: Headrace, bucket: Bucket, command: list[str]) -> None:
+    """The message spoke of an engine, and of no mount."""
+    bucket.put("m/a", 1000)
+    directory = headrace.mount(bucket.uri("m"))
+    done = headrace.run(*command, str(directory / "a"), str(directory / "nope"), check=False)
+    assert done.returncode == 3
+    assert f"no 'nope' in {directory} (snapshot v1)" in done.stderr
+    assert f"`headrace refresh {directory}`" in done.stderr
+
+
+def test_answers_for_programs(headrace: Headrace, bucket: Bucket) -> None:
+    """These had none."""
+    bucket.put("m/a", 1000)
+    directory = str(headrace.mount(bucket.uri("m")))
+    file = f"{directory}/a"
+    headrace.run("warm", directory)
+
+    def answer(*arguments: str) -> dict[str, object]:
+        return dict(json.loads(headrace.run(*arguments, "--json").stdout))
+
+    assert answer("cache", "pin", file) == {"files": 1}
+    assert answer("cache", "unpin", file) == {"files": 1}
+    assert answer("cache", "evict", file).keys() == {"bytes"}
+    assert answer("credentials", directory) == {"expires": None}
+    assert answer("rollback", directory, "v1") == {"directory": directory, "snapshot": "v1"}
+    assert answer("umount", directory) == {"directory": directory}
+
+
 def test_a_warm_up_that_can_not_fit_is_refused_beforehand(headrace: Headrace, bucket: Bucket) -> None:
     for index in range(3):
         bucket.put(f"m/{index}", 8 * MIB)
