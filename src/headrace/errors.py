@@ -139,6 +139,7 @@ _BY_CODE: dict[str, type[HeadraceError]] = {
     "access-denied": CredentialFailure,
     "no-such-bucket": OriginFailure,
     "wrong-region": OriginFailure,
+    "protocol": OriginFailure,
     "unreachable": OriginFailure,
     "tls": OriginFailure,
     "clock-skew": OriginFailure,

@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.amounts import is_size, parse_bytes, parse_seconds, whole_number
 from headrace.errors import UsageError
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
+_WINDOW_BYTES = 16 * 2**20
+# Between the values of a list.
+_SEPARATORS = {"paths": ":", "names": ","}
 _SWITCHED = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
 
 
@@ -70,22 +69,6 @@ SETTINGS = (
 )  # fmt: skip
 
 _DECLARED = {s.name: s for s in SETTINGS}
-
-
-def parse_bytes(field: str, text: str) -> int:
-    """Bytes from text such as `512Mi`, `1G` or `1073741824`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
-    if match is None or match[2] not in _UNITS:
-        raise UsageError("bad-setting", f"{field}: {text!r} is not a size; write it like 512Mi, 20G or 1073741824")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def parse_seconds(field: str, text: str) -> float:
-    """Seconds from text such as `90`, `5m`, `2h` or `1d`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text.lower())
-    if match is None:
-        raise UsageError("bad-setting", f"{field}: {text!r} is not a time; write it like 90, 5m, 2h or 1d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 @dataclass(frozen=True)
@@ -137,7 +120,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
     directories = _directories(values, env)
     age = parse_seconds("cache max age", values["cache_max_age"])
     memory = parse_bytes("memory", values["memory"]) if values["memory"] else default_memory()
-    if memory < 16 * 2**20:
+    if memory < _WINDOW_BYTES:
         raise UsageError("bad-setting", f"memory: {memory} bytes is less than one window; give at least 16Mi")
     socket = values["node"] or _default_socket(directories[0][0], env)
     return Settings(
@@ -154,7 +137,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         origin_requests=_integer("origin requests", values["origin_requests"], 0, 1_000_000),
         keep_snapshots=_integer("keep snapshots", values["keep_snapshots"], 2, 1_000_000),
         log_size=parse_bytes("log size", values["log_size"]),
-        kernel_mask=tuple(name for name in values["kernel_mask"].split(",") if name),
+        kernel_mask=_names(values["kernel_mask"]),
         scrub_interval=parse_seconds("scrub interval", values["scrub_interval"]),
         scrub_rate=_rate("scrub rate", values["scrub_rate"]),
         verify_reads=_switch("verify reads", values["verify_reads"]),
@@ -162,8 +145,12 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
     )
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _addresses(field: str, text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = _names(text)
     for name in names:
         try:
             ipaddress.ip_address(name)
@@ -173,9 +160,10 @@ def _addresses(field: str, text: str) -> tuple[str, ...]:
 
 
 def _integer(field: str, text: str, low: int, high: int) -> int:
-    if not text.isdigit() or not low <= int(text) <= high:
-        raise UsageError("bad-setting", f"{field}: {text!r} is not a number from {low} to {high}")
-    return int(text)
+    number = whole_number(text)
+    if number is None or not low <= number <= high:
+        raise UsageError("bad-setting", f"{field}: {text!r} is not a number from {low} to {high}; give one, in digits")
+    return number
 
 
 def _rate(field: str, text: str) -> int:
@@ -222,33 +210,53 @@ def _raw(options: Mapping[str, str | None], env: Mapping[str, str]) -> dict[str,
         if chosen is None:
             chosen = env.get(setting.variable) or None
         if chosen is None and setting.name in table:
-            given = table[setting.name]
-            chosen = ":".join(given) if isinstance(given, list) else str(given)
+            chosen = _from_toml(setting, table[setting.name])
         values[setting.name] = setting.default if chosen is None else chosen
     return values
+
+
+def _from_toml(setting: Setting, given: object) -> str:
+    """What a value of the file would be in the environment."""
+    if not isinstance(given, list):
+        return str(given)
+    if setting.kind not in _SEPARATORS:
+        raise UsageError("bad-setting", f"{setting.name}: {given!r} is a list in the configuration file; give one value")
+    return _SEPARATORS[setting.kind].join(map(str, given))
 
 
 def _directories(values: Mapping[str, str], env: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
     home = Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "/")) / ".cache")
     text = values["cache_dir"] or ("/var/cache/headrace" if os.geteuid() == 0 else str(home / "headrace"))
     shared = parse_bytes("cache size", values["cache_size"]) if values["cache_size"] else None
-    found = []
-    for part in text.split(":"):
-        path, _, size = part.partition("=")
-        directory = os.path.abspath(path)
-        limit = parse_bytes("cache dir", size) if size else shared or _most_of(directory)
-        if limit < 16 * 2**20:
-            raise UsageError("bad-setting", f"cache size: {limit} bytes is smaller than one window; give at least 16Mi")
-        found.append((directory, limit))
-    return tuple(found)
+    return tuple(_directory(part, shared) for part in text.split(":"))
+
+
+def _directory(part: str, shared: int | None) -> tuple[str, int]:
+    """A cache directory and its limit, from `PATH` or `PATH=SIZE`. A `=` with no size after it belongs to the path."""
+    path, equals, size = part.rpartition("=")
+    sized = bool(equals) and is_size(size)
+    if not sized:
+        path = part
+    if not path or part.endswith("="):
+        cause = f"{part!r} ends where a size should be" if path else "a path is empty"
+        raise UsageError("bad-setting", f"cache dir: {cause}; write PATH or PATH=SIZE, with a colon between two and none at the ends")
+    directory = os.path.abspath(path)
+    given = parse_bytes("cache dir", size) if sized else shared
+    limit = _most_of(directory) if given is None else given
+    if limit < _WINDOW_BYTES:
+        raise UsageError("bad-setting", f"cache size: {limit} bytes is smaller than one window; give at least 16Mi")
+    return directory, limit
 
 
 def _most_of(directory: str) -> int:
     path = Path(directory)
-    while not path.exists():
-        path = path.parent
-    stat = os.statvfs(path)
-    return max(stat.f_blocks * stat.f_frsize * 8 // 10, 16 * 2**20)
+    try:
+        while not path.exists():
+            path = path.parent
+        stat = os.statvfs(path)
+    except OSError as error:
+        raise UsageError("bad-setting", f"cache dir: {directory}: {error.strerror}; choose another directory (HEADRACE_CACHE_DIR)") from None
+    return max(stat.f_blocks * stat.f_frsize * 8 // 10, _WINDOW_BYTES)
 
 
 def default_memory() -> int:
@@ -279,8 +287,8 @@ def _group_limits(root: Path, own: Path) -> list[int]:
                 break
             limit = place / name
             # The path of a process may be one of outside its container: then only the top is there.
-            if limit.exists() and (text := limit.read_text().strip()).isdigit():
-                found.append(int(text))
+            if limit.exists() and (count := whole_number(limit.read_text().strip())) is not None:
+                found.append(count)
     return found
 
 

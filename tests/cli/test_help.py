@@ -24,3 +24,27 @@ def test_help(names: list[str]) -> None:
     done = CliRunner().invoke(app, [*names, "--help"])
     assert (done.exit_code, done.exception) == (0, None)
     assert done.stdout.lstrip().startswith("Usage:")
+
+
+@pytest.mark.parametrize("names", [names for names in commands() if names and names != ["cache"]], ids=" ".join)
+def test_every_command_has_an_example(names: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*names, "--help"]).stdout
+    assert "Example: " in shown
+    assert f"headrace {' '.join(names)}" in shown.partition("Example: ")[2]
+
+
+# A page of counters for Prometheus, lines of a log, and a process that stays: what these print has a form of its own.
+OF_THEIR_OWN_FORM = (["metrics"], ["logs"], ["node"])
+
+
+@pytest.mark.parametrize("names", [n for n in commands() if n and n != ["cache"] and n not in OF_THEIR_OWN_FORM], ids=" ".join)
+def test_every_command_that_tells_something_answers_programs(names: list[str]) -> None:
+    assert "--json" in CliRunner().invoke(app, [*names, "--help"]).stdout
+
+
+@pytest.mark.parametrize("limit", ["-1", "0"])
+def test_a_limit_below_one_is_wrong_usage(limit: str) -> None:
+    """The node was asked, and the message was to use the same version on both sides."""
+    done = CliRunner().invoke(app, ["cache", "ls", "--limit", limit])
+    assert done.exit_code == 2
+    assert "limit" in done.output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from support.headrace import Headrace
         ({"AWS_ACCESS_KEY_ID": "wrong"}, None, [], 4, ["access key", "AWS_ACCESS_KEY_ID"]),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, None, [], 4, ["secret key", "AWS_SECRET_ACCESS_KEY"]),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, None, [], 5, ["endpoint", "AWS_ENDPOINT_URL"]),
+        ({"AWS_ENDPOINT_URL": "notaurl"}, None, [], 2, ["endpoint", "'notaurl'", "AWS_ENDPOINT_URL"]),
         ({}, "s3://no-such-bucket-here/m", [], 5, ["bucket", "no-such-bucket-here"]),
         ({}, "NAME/nothing-here", [], 3, ["prefix", "nothing"]),
         ({}, "NAME/m/a", [], 3, ["is an object", "/m"]),
@@ -39,6 +42,53 @@ def test_one_message(
     assert len(done.stderr.strip().splitlines()) == 1
     assert not target.exists()
     assert "wrong" not in done.stderr
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A web server that is no S3."""
+
+    def do_GET(self) -> None:
+        body = b"<!DOCTYPE html><html><body>It works!</body></html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_a_web_server_that_is_no_s3_is_named(headrace: Headrace) -> None:
+    """The message was that some XML has a document type."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        headrace.environment["AWS_ENDPOINT_URL"] = endpoint
+        done = headrace.run("mount", "s3://models/m", str(headrace.base / "mnt"), check=False)
+        doctor = headrace.run("doctor", "s3://models/m", check=False)
+        server.shutdown()
+    assert done.returncode == 5, done.stderr
+    assert f"endpoint: what answers at {endpoint} does not speak S3" in done.stderr
+    assert "AWS_ENDPOINT_URL" in done.stderr
+    assert "does not speak S3" in doctor.stdout
+
+
+def test_a_mount_point_that_can_not_be_made(headrace: Headrace, bucket: Bucket) -> None:
+    """It ended with a traceback."""
+    bucket.put("m/a", b"1")
+    done = headrace.run("mount", bucket.uri("m"), "/proc/foo/bar", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: directory: /proc/foo/bar can't be made: "), done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_failed_mount_leaves_none_of_the_directories_that_it_made(headrace: Headrace, bucket: Bucket) -> None:
+    """Those above the mount point were left."""
+    (headrace.base / "there").mkdir()
+    done = headrace.run("mount", bucket.uri("nothing"), str(headrace.base / "there/deep/a/b"), check=False)
+    assert done.returncode == 3, done.stderr
+    assert list((headrace.base / "there").iterdir()) == []
 
 
 def test_a_directory_in_use(headrace: Headrace, bucket: Bucket) -> None:

@@ -39,6 +39,7 @@ def test_doctor_on_a_good_day(headrace: Headrace, bucket: Bucket) -> None:
     ("change", "what", "remedy"),
     [
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "endpoint", "AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "notaurl"}, "endpoint", "AWS_ENDPOINT_URL"),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "requests", "AWS_SECRET_ACCESS_KEY"),
         ({"AWS_PROFILE": "nobody"}, "credentials", "AWS_PROFILE"),
         ({"HEADRACE_CACHE_DIR": "/proc/cache"}, "cache /proc/cache", "HEADRACE_CACHE_DIR"),
@@ -151,6 +152,35 @@ def test_warm_by_patterns(headrace: Headrace, bucket: Bucket) -> None:
     done = headrace.run("warm", str(directory), "--include", "*.gguf", check=False)
     assert done.returncode == 3
     assert "*.gguf" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["warm"], ["cache", "evict"], ["cache", "pin"], ["cache", "unpin"]])
+def test_a_path_that_is_not_there_is_told_with_its_mount(headrace: Headrace, bucket: Bucket, command: list[str]) -> None:
+    """The message spoke of an engine, and of no mount."""
+    bucket.put("m/a", 1000)
+    directory = headrace.mount(bucket.uri("m"))
+    done = headrace.run(*command, str(directory / "a"), str(directory / "nope"), check=False)
+    assert done.returncode == 3
+    assert f"no 'nope' in {directory} (snapshot v1)" in done.stderr
+    assert f"`headrace refresh {directory}`" in done.stderr
+
+
+def test_answers_for_programs(headrace: Headrace, bucket: Bucket) -> None:
+    """These had none."""
+    bucket.put("m/a", 1000)
+    directory = str(headrace.mount(bucket.uri("m")))
+    file = f"{directory}/a"
+    headrace.run("warm", directory)
+
+    def answer(*arguments: str) -> dict[str, object]:
+        return dict(json.loads(headrace.run(*arguments, "--json").stdout))
+
+    assert answer("cache", "pin", file) == {"files": 1}
+    assert answer("cache", "unpin", file) == {"files": 1}
+    assert answer("cache", "evict", file).keys() == {"bytes"}
+    assert answer("credentials", directory) == {"expires": None}
+    assert answer("rollback", directory, "v1") == {"directory": directory, "snapshot": "v1"}
+    assert answer("umount", directory) == {"directory": directory}
 
 
 def test_a_warm_up_that_can_not_fit_is_refused_beforehand(headrace: Headrace, bucket: Bucket) -> None:

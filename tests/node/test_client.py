@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace import settings
-from headrace.errors import NodeFailure
+from headrace.errors import NodeFailure, UsageError
 from headrace.node import client
 
 
@@ -23,6 +23,13 @@ def test_a_keeper_without_a_node_is_not_waited_for_forever(tmp_path: Path, monke
         listener.listen()
         with pytest.raises(NodeFailure, match=r"none has answered.*headrace logs"):
             client.connect(dataclasses.replace(settings.load({}, {"HOME": str(tmp_path)}), socket=path))
+
+
+def test_a_socket_with_too_long_a_path_is_told_as_such(tmp_path: Path) -> None:
+    """The message was that only its own user and root may connect."""
+    path = str(tmp_path / ("x" * 100) / "node.sock")
+    with pytest.raises(UsageError, match=r"too long.*at most 107.*HEADRACE_NODE"):
+        client.connect(dataclasses.replace(settings.load({}, {"HOME": str(tmp_path)}), socket=path))
 
 
 def test_a_node_that_dies_before_it_greets_is_not_the_one_to_ask(tmp_path: Path) -> None:

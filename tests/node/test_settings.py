@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace import settings
+from headrace import amounts, settings
 from headrace.errors import UsageError
 
 GIB = 1 << 30
@@ -31,16 +31,46 @@ def test_several_cache_directories_with_sizes(tmp_path: Path) -> None:
     assert load(tmp_path, 'cache_dir = ["/a=1Gi", "/b=2Gi"]', HEADRACE_CACHE_DIR="").cache_directories == (("/a", GIB), ("/b", 2 * GIB))
 
 
+def test_a_cache_size_of_nothing_as_an_option_is_no_default(tmp_path: Path) -> None:
+    """It was taken as unset: 80 % of the disk."""
+    with pytest.raises(UsageError, match="smaller than one window"):
+        load(tmp_path, options={"cache_size": "0"})
+
+
+@pytest.mark.parametrize(
+    ("text", "directory", "limit"),
+    [
+        ("/runs/lr=3e-4/cache", "/runs/lr=3e-4/cache", 2 * GIB),
+        ("/runs/lr=3e-4/cache=1Gi", "/runs/lr=3e-4/cache", GIB),
+        ("/runs/day=/", "/runs/day=", 2 * GIB),
+        ("/runs/day==1Gi", "/runs/day=", GIB),
+    ],
+)
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path, text: str, directory: str, limit: int) -> None:
+    """It was cut at the first one."""
+    found = load(tmp_path, HEADRACE_CACHE_DIR=text, HEADRACE_CACHE_SIZE="2Gi")
+    assert found.cache_directories == ((directory, limit),)
+
+
+def test_lists_in_the_file_are_joined_as_their_setting_is_written(tmp_path: Path) -> None:
+    """Names were joined with colons, so that two of them were one wrong one."""
+    toml = 'interfaces = ["10.0.0.1", " 10.0.0.2 "]\nkernel_mask = ["epoch", "resend"]\n'
+    found = load(tmp_path, toml)
+    assert found.interfaces == ("10.0.0.1", "10.0.0.2")
+    assert found.kernel_mask == ("epoch", "resend")
+    assert load(tmp_path, HEADRACE_KERNEL_MASK=" epoch , resend").kernel_mask == ("epoch", "resend")
+
+
 @pytest.mark.parametrize(
     ("text", "count"), [("1", 1), ("1k", 1000), ("1Ki", 1024), ("1.5Gi", 3 * GIB // 2), ("2TB", 2 * 10**12), (" 7 mib ", 7 << 20)]
 )
 def test_sizes(text: str, count: int) -> None:
-    assert settings.parse_bytes("x", text) == count
+    assert amounts.parse_bytes("x", text) == count
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("1d", 86400)])
 def test_times(text: str, seconds: float) -> None:
-    assert settings.parse_seconds("x", text) == seconds
+    assert amounts.parse_seconds("x", text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -55,6 +85,21 @@ def test_times(text: str, seconds: float) -> None:
         ("HEADRACE_DEADLINE", "never", "deadline"),
         ("HEADRACE_CONNECTIONS", "0", "connections"),
         ("HEADRACE_CONNECTIONS", "many", "connections"),
+        ("HEADRACE_CONNECTIONS", "²", "connections"),
+        ("HEADRACE_CONNECTIONS", "9" * 5000, "connections"),
+        ("HEADRACE_MEMORY", "9" * 400, "memory"),
+        ("HEADRACE_MEMORY", "٣Gi", "memory"),
+        ("HEADRACE_DEADLINE", "9" * 400, "deadline"),
+        ("HEADRACE_DEADLINE", "inf", "deadline"),
+        ("HEADRACE_IDLE", "nan", "idle"),
+        ("HEADRACE_CACHE_SIZE", "0", "smaller than one window"),
+        ("HEADRACE_CACHE_DIR", "/a=0", "smaller than one window"),
+        ("HEADRACE_CACHE_DIR", "/a:", "a path is empty"),
+        ("HEADRACE_CACHE_DIR", ":/a", "a path is empty"),
+        ("HEADRACE_CACHE_DIR", "/a::/b", "a path is empty"),
+        ("HEADRACE_CACHE_DIR", "=10Gi", "a path is empty"),
+        ("HEADRACE_CACHE_DIR", "/a=", "where a size should be"),
+        ("HEADRACE_CACHE_DIR", "/" + "x" * 300, "too long"),
         ("HEADRACE_KEEP_SNAPSHOTS", "1", "keep snapshots"),
         ("HEADRACE_LOG_SIZE", "big", "log size"),
         ("HEADRACE_CONFIG", "/nowhere/config.toml", "HEADRACE_CONFIG"),
@@ -66,7 +111,9 @@ def test_a_wrong_value_is_named(tmp_path: Path, name: str, value: str, words: st
     assert words in failure.value.message
 
 
-@pytest.mark.parametrize(("toml", "words"), [("speed = 1", "'speed'"), ("memory = ", "config.toml"), ('memory = "x"', "memory")])
+@pytest.mark.parametrize(
+    ("toml", "words"), [("speed = 1", "'speed'"), ("memory = ", "config.toml"), ("memory = [1, 2]", "a list"), ('memory = "x"', "memory")]
+)
 def test_a_wrong_file_is_named(tmp_path: Path, toml: str, words: str) -> None:
     with pytest.raises(UsageError) as failure:
         load(tmp_path, toml)
@@ -79,7 +126,13 @@ def test_every_setting_reaches_the_node(tmp_path: Path, monkeypatch: pytest.Monk
 
     seen: dict[str, str] = {}
     monkeypatch.setattr(client.subprocess, "Popen", lambda *_, env, **__: seen.update(env))
-    own = load(tmp_path, HEADRACE_NODE=str(tmp_path / "run/n.sock"), HEADRACE_DEADLINE="7", HEADRACE_KERNEL_MASK="epoch,resend")
+    own = load(
+        tmp_path,
+        HEADRACE_NODE=str(tmp_path / "run/n.sock"),
+        HEADRACE_DEADLINE="7",
+        HEADRACE_KERNEL_MASK="epoch,resend",
+        HEADRACE_CACHE_DIR="/a=b=/:/c",
+    )
     client.start_keeper(own)
     assert settings.load({}, {**seen, "HEADRACE_CONFIG": str(tmp_path / "config.toml")}) == own
 

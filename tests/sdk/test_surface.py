@@ -6,6 +6,8 @@ import inspect
 import subprocess
 import sys
 
+import pytest
+
 import headrace
 
 
@@ -40,6 +42,14 @@ def test_every_public_name_is_described() -> None:
         if name in ("Volume", "File", "Entry"):
             bare = [n for n, m in vars(value).items() if not n.startswith("_") and callable(m) and not inspect.getdoc(getattr(value, n))]
             assert bare == [], name
+
+
+@pytest.mark.parametrize("source", ["http://q", "q", "/models/q", "s3://models", "s3://models/", "s3:///q", ""])
+def test_what_is_no_object_is_shown_as_it_was_given(source: str) -> None:
+    """Of http://q the message said that 'http:/' is wrong."""
+    with pytest.raises(headrace.UsageError, match="s3://BUCKET/KEY") as failure:
+        headrace.open(source)
+    assert repr(source) in str(failure.value)
 
 
 def test_importing_the_package_loads_no_engine() -> None:

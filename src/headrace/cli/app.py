@@ -20,6 +20,11 @@ from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.node.client import connect
 from headrace.node.resolver import captured
 
+# The node counts them in 32 bits.
+_LISTED_MAX = 2**32 - 1
+
+Inside = Annotated[list[str], typer.Argument(help="Files or directories in a mount.")]
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -35,7 +40,7 @@ app.command(epilog="Example: headrace logs -f")(logs.logs)
 app.command(epilog="Example: headrace node   (under systemd: see deploy/systemd)")(node.node)
 
 
-@app.command()
+@app.command(epilog="Example: headrace status ./qwen")
 def status(directory: Annotated[str | None, typer.Argument(help="One mount only.")] = None, as_json: Json = False) -> None:
     """Mounts, snapshots, what is cached, where bytes came from."""
     client = connect(configuration.load())
@@ -79,7 +84,7 @@ def _show_status(answer: dict[str, Any]) -> None:
         print(f"  {event['kind']}: {event['message']}")
 
 
-@app.command()
+@app.command(epilog="Example: headrace refresh ./qwen")
 def refresh(directory: Directory, as_json: Json = False) -> None:
     """回源: list the bucket again, publish what changed, and switch this mount to it."""
     progress = show.Progress(as_json)
@@ -100,7 +105,7 @@ def refresh(directory: Directory, as_json: Json = False) -> None:
     return None
 
 
-@app.command()
+@app.command(epilog="Example: headrace snapshots ./qwen")
 def snapshots(directory: Directory, as_json: Json = False) -> None:
     """Versions kept, and how much of each can still be read."""
     with running() as client:
@@ -123,12 +128,19 @@ def snapshots(directory: Directory, as_json: Json = False) -> None:
     return None
 
 
-@app.command()
-def rollback(directory: Directory, snapshot: Annotated[str, typer.Argument(help="The version to go back to.")]) -> None:
+@app.command(epilog="Example: headrace rollback ./qwen v1")
+def rollback(
+    directory: Directory,
+    snapshot: Annotated[str, typer.Argument(help="The version to go back to.")],
+    as_json: Json = False,
+) -> None:
     """Switch a mount to a version held; at once."""
     with running() as client:
         answer = client.call("rollback", directory=place(directory), snapshot=snapshot)
+    if as_json:
+        return print_json(answer)
     print(f"{answer['directory']} now shows {answer['snapshot']}")
+    return None
 
 
 @app.command(epilog="Example: headrace warm ./qwen ./qwen2/model-00001-of-00008.safetensors")
@@ -156,8 +168,8 @@ def warm(
         raise typer.Exit(Exit.FAILED)
 
 
-@cache_app.command("ls")
-def cache_ls(limit: Annotated[int, typer.Option(help="At most this many.")] = 1000, as_json: Json = False) -> None:
+@cache_app.command("ls", epilog="Example: headrace cache ls --limit 20")
+def cache_ls(limit: Annotated[int, typer.Option(min=1, max=_LISTED_MAX, help="At most this many.")] = 1000, as_json: Json = False) -> None:
     """What is cached."""
     with running() as client:
         entries = client.call("cache.list", limit=limit)
@@ -169,38 +181,45 @@ def cache_ls(limit: Annotated[int, typer.Option(help="At most this many.")] = 10
     return None
 
 
-@cache_app.command("evict")
+@cache_app.command("evict", epilog="Example: headrace cache evict ./qwen/old")
 def cache_evict(
     paths: Annotated[list[str] | None, typer.Argument(help="Files or directories in a mount.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything that is not pinned.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Drop from the cache."""
     if not paths and not everything:
         raise UsageError("bad-setting", "paths: give files or directories in a mount, or --all")
     with running() as client:
         answer = client.call("cache.evict", paths=[place(p) for p in paths or []], all=everything)
+    if as_json:
+        return print_json(answer)
     print(f"{show.size(answer['bytes'])} freed")
+    return None
 
 
-@cache_app.command("pin")
-def cache_pin(paths: Annotated[list[str], typer.Argument(help="Files or directories in a mount.")]) -> None:
+@cache_app.command("pin", epilog="Example: headrace cache pin ./qwen/model.safetensors")
+def cache_pin(paths: Inside, as_json: Json = False) -> None:
     """Never evict these."""
-    _pin(paths, True)
+    _pin(paths, True, as_json)
 
 
-@cache_app.command("unpin")
-def cache_unpin(paths: Annotated[list[str], typer.Argument(help="Files or directories in a mount.")]) -> None:
+@cache_app.command("unpin", epilog="Example: headrace cache unpin ./qwen/model.safetensors")
+def cache_unpin(paths: Inside, as_json: Json = False) -> None:
     """Let these be evicted again."""
-    _pin(paths, False)
+    _pin(paths, False, as_json)
 
 
-def _pin(paths: list[str], pinned: bool) -> None:
+def _pin(paths: list[str], pinned: bool, as_json: bool) -> None:
     with running() as client:
         answer = client.call("cache.pin", paths=[place(p) for p in paths], pinned=pinned)
+    if as_json:
+        return print_json(answer)
     print(f"{answer['files']} files {'pinned' if pinned else 'unpinned'}")
+    return None
 
 
-@cache_app.command("verify")
+@cache_app.command("verify", epilog="Example: headrace cache verify")
 def cache_verify(as_json: Json = False) -> None:
     """Check every digest; what is damaged is dropped and fetched again when asked for."""
     progress = show.Progress(as_json)
@@ -217,15 +236,18 @@ def cache_verify(as_json: Json = False) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-@app.command()
-def credentials(directory: Directory) -> None:
+@app.command(epilog="Example: AWS_PROFILE=models headrace credentials ./qwen")
+def credentials(directory: Directory, as_json: Json = False) -> None:
     """Give a living mount the credentials of this command's environment."""
     with running() as client:
         answer = client.call("credentials", directory=place(directory), environment=captured(dict(os.environ)))
+    if as_json:
+        return print_json(answer)
     print("replaced" + ("" if answer["expires"] is None else f"; they expire at {answer['expires']:.0f} (Unix time)"))
+    return None
 
 
-@app.command()
+@app.command(epilog="Example: headrace metrics > /var/lib/node_exporter/headrace.prom")
 def metrics() -> None:
     """Counters as Prometheus text."""
     with running() as client:

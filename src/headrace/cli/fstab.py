@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace import settings as configuration
+from headrace.amounts import whole_number
 from headrace.cli import show
-from headrace.cli.mounting import MountRequest, mode, tell
+from headrace.cli.mounting import ID_MAX, MountRequest, mode, tell
 from headrace.cli.place import place
 from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.node.client import connect_or_start
@@ -76,9 +77,10 @@ def _take(request: MountRequest, settings: dict[str, str | None], name: str, val
 
 
 def _number(name: str, text: str) -> int:
-    if not text.isdigit():
-        raise UsageError("bad-setting", f"{name}: {text!r} is not a number")
-    return int(text)
+    number = whole_number(text)
+    if number is None or number > ID_MAX:
+        raise UsageError("bad-setting", f"{name}: {text!r} is not a number from 0 to {ID_MAX}; give the number of a user or group")
+    return number
 
 
 def _arguments(given: list[str]) -> tuple[list[str], list[str], set[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace import settings as configuration
-from headrace.cli import show
+from headrace.cli import mount_point, show
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import MountFailure, NodeFailure, UsageError
@@ -27,6 +26,8 @@ from headrace.node.resolver import captured
 from headrace.node.volumes import parse_uri
 
 _LOOK_SECONDS = 0.5
+# Of users and groups; the one above it means none.
+ID_MAX = 2**32 - 2
 
 
 @dataclass
@@ -44,7 +45,7 @@ class MountRequest:
     def ask(self, client: Client, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
         """Mounts; the directory is made if need be, and taken away again when the mount fails."""
         target = Path(place(self.directory))
-        created = prepare(target)
+        made = prepare(target)
         look = {"uid": None, "gid": None, "file_mode": 0o444, "dir_mode": 0o555, "allow_other": False, "passthrough": True}
         try:
             result = client.call(
@@ -53,9 +54,7 @@ class MountRequest:
             )  # fmt: skip
             os.stat(target / ".")
         except BaseException:
-            if created:
-                with contextlib.suppress(OSError):
-                    target.rmdir()
+            mount_point.take_away(made)
             raise
         return dict(result)
 
@@ -71,8 +70,8 @@ def mount(
     pin: Annotated[bool, typer.Option(help="Never switch to another snapshot.")] = False,
     foreground: Annotated[bool, typer.Option(help="Stay until Ctrl-C or SIGTERM, then unmount.")] = False,
     allow_other: Annotated[bool, typer.Option(help="Let other users read.")] = False,
-    uid: Annotated[int | None, typer.Option(help="Owner of the files.")] = None,
-    gid: Annotated[int | None, typer.Option(help="Group of the files.")] = None,
+    uid: Annotated[int | None, typer.Option(min=0, max=ID_MAX, help="Owner of the files.")] = None,
+    gid: Annotated[int | None, typer.Option(min=0, max=ID_MAX, help="Group of the files.")] = None,
     file_mode: Annotated[str, typer.Option(help="Permission bits of files.")] = "0444",
     dir_mode: Annotated[str, typer.Option(help="Permission bits of directories.")] = "0555",
     passthrough: Annotated[bool, typer.Option(help="Let the kernel read complete files itself.")] = True,
@@ -130,25 +129,24 @@ def mode(field_name: str, text: str) -> int:
     return bits
 
 
-def prepare(target: Path) -> bool:
-    """Makes the directory if need be, and takes a dead mount away; True if it was made."""
+def prepare(target: Path) -> list[Path]:
+    """Makes the directory if need be, and takes a dead mount away; gives the directories that were made."""
     try:
         entries = os.listdir(target)
     except FileNotFoundError:
-        target.mkdir(parents=True)
-        return True
+        return mount_point.make(target)
     except NotADirectoryError:
         raise MountFailure("mount-failed", f"directory: {target} is a file; give a directory") from None
     except OSError as error:
         if error.errno != errno.ENOTCONN:  # keeper and node of that mount have died together
-            raise MountFailure("mount-failed", f"directory: {target}: {error.strerror}") from None
+            raise MountFailure("mount-failed", f"directory: {target}: {error.strerror}; give a directory that you may read") from None
         _take_away(target)
         entries = os.listdir(target)
     if os.path.ismount(target):
         raise MountFailure("mount-failed", f"directory: {target} is already mounted; unmount it first (`headrace umount {target}`)")
     if entries:
         raise MountFailure("mount-failed", f"directory: {target} is not empty; give an empty directory")
-    return False
+    return []
 
 
 def _take_away(target: Path) -> None:
@@ -177,7 +175,10 @@ def _stay(settings: configuration.Settings, directory: str) -> None:
 def umount(
     directory: Directory,
     lazy: Annotated[bool, typer.Option(help="Detach now, end when the last user is gone.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Unmount."""
     with running() as client:
-        client.call("umount", directory=place(directory), lazy=lazy)
+        answer = client.call("umount", directory=place(directory), lazy=lazy)
+    if as_json:
+        print_json(answer)

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from headrace._engine import Engine, EngineError
 from headrace.cli.checks import Finding
 from headrace.cli.show import size
-from headrace.errors import HeadraceError
+from headrace.errors import CredentialFailure, HeadraceError
 from headrace.node import resolver
+from headrace.node.listing import spoken
 from headrace.node.volumes import parse_uri
 
 _CACHE_BYTES = 64 << 20
@@ -33,7 +34,7 @@ def origin(source: str, options: dict[str, Any]) -> list[Finding]:
     try:
         resolved = resolver.resolve(resolver.captured(dict(os.environ)), options)
     except HeadraceError as error:
-        return [_failed("credentials", error.message)]
+        return [_failed("credentials" if isinstance(error, CredentialFailure) else "endpoint", error.message)]
     findings = [_configuration(resolved), _connection(resolved)]
     if findings[-1].state != "failed":
         findings += _requests(bucket, prefix, resolved)
@@ -84,7 +85,7 @@ def _requests(bucket: str, prefix: str, resolved: dict[str, Any]) -> list[Findin
                 engine.set_credentials(_NAME, resolved["access_key"], resolved["secret_key"], resolved["session_token"])
             return _read(engine, prefix, str(Path(directory) / "doctor.snap"))
         except EngineError as error:
-            return [_failed("clock" if error.code == "clock-skew" else "requests", error.message)]
+            return [_failed("clock" if error.code == "clock-skew" else "requests", str(spoken(error, resolved["endpoint"])))]
         finally:
             engine.shutdown()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace.errors import NodeFailure, from_code
 from headrace.node.protocol import PROTOCOL, Lines
-from headrace.node.runtime import is_trusted, other_end, private_directory
+from headrace.node.runtime import check_length, is_trusted, other_end, private_directory
 from headrace.settings import Settings
 
 _START_SECONDS = 20.0
@@ -114,6 +114,7 @@ def connect(settings: Settings) -> Client | None:
 
     A node that dies while it greets has been asked nothing yet, so its successor is asked instead.
     """
+    check_length(max(settings.socket, settings.handout_socket, key=len))
     until = time.monotonic() + _HELLO_SECONDS
     while True:
         try:

@@ -34,6 +34,8 @@ def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress
             raise _empty(engine, origin_id, store.about)
         with _PUBLISHING:
             return _publish(store, candidate, report)
+    except EngineError as error:
+        raise spoken(error, store.about["endpoint"]) from error
     finally:
         candidate.unlink(missing_ok=True)
 
@@ -47,6 +49,17 @@ def _publish(store: VolumeStore, candidate: Path, report: dict[str, Any]) -> tup
         if not (change["new"] or change["changed"] or change["gone"]):
             return current, {**report, **change, "published": False}
     return store.publish(candidate, report), {**report, **change, "published": True}
+
+
+def spoken(error: EngineError, endpoint: str) -> Exception:
+    """The error of a listing. A server that answers pages instead of S3's XML is not the one that was meant: then it is named."""
+    _, unread, cause = error.message.partition("the XML can't be read: ")
+    if error.code not in ("protocol", "listing-broken") or not unread:
+        return error
+    detail = cause.partition(";")[0]
+    return from_code(
+        "protocol", f"endpoint: what answers at {endpoint} does not speak S3: {unread}{detail}; check AWS_ENDPOINT_URL, --endpoint and any proxy"
+    )
 
 
 def _empty(engine: Engine, origin_id: str, about: dict[str, str]) -> HeadraceError:

@@ -49,10 +49,26 @@ def _inside(mount: dict[str, Any], paths: list[str]) -> list[str]:
     found = []
     for path in paths:
         relative = os.path.relpath(path, mount["directory"])
-        if relative.startswith(".."):
-            raise NotFound("unknown", f"path: {path} is not in {mount['directory']}")
+        if relative == ".." or relative.startswith("../"):
+            raise NotFound("unknown", f"path: {path} is not in {mount['directory']}; give paths of one mount at a time")
         found.append("" if relative == "." else relative)
     return [] if "" in found else found
+
+
+@contextlib.contextmanager
+def _looking_for(mount: dict[str, Any], snapshot: str, inside: list[str]) -> Iterator[None]:
+    """Where a path was looked for in vain. The engine knows a snapshot only as a file, and looking beforehand would read all of it for each path."""
+    try:
+        yield
+    except EngineError as error:
+        gone = [path for path in inside if error.code == "unknown" and Engine.snapshot_stat(snapshot, path) is None]
+        if not gone:
+            raise
+        raise NotFound(
+            "unknown",
+            f"path: there is no {gone[0]!r} in {mount['directory']} (snapshot {mount['snapshot']}); "
+            f"check the spelling, or list the bucket again: `headrace refresh {mount['directory']}`",
+        ) from error
 
 
 def _store(node: Node, mount: dict[str, Any]) -> VolumeStore:
@@ -327,10 +343,11 @@ def warm(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
     inside = _inside(entry, params["paths"])
-    return pull(
-        node.engine, mount_id, path, inside, progress, reserve_bytes=node.settings.cache_reserve,
-        include=list(params.get("include") or ()), exclude=list(params.get("exclude") or ()),
-    )  # fmt: skip
+    with _looking_for(entry, path, inside):
+        return pull(
+            node.engine, mount_id, path, inside, progress, reserve_bytes=node.settings.cache_reserve,
+            include=list(params.get("include") or ()), exclude=list(params.get("exclude") or ()),
+        )  # fmt: skip
 
 
 def cache_list(node: Node, params: Params, _: Progress) -> list[dict[str, Any]]:
@@ -346,7 +363,9 @@ def cache_evict(node: Node, params: Params, _: Progress) -> dict[str, Any]:
         raise UsageError("bad-request", "paths: there are none; name what to drop, or drop everything with `all`")
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
-    ids = node.engine.cache_ids(mount_id, path, _inside(entry, params["paths"]))
+    inside = _inside(entry, params["paths"])
+    with _looking_for(entry, path, inside):
+        ids = node.engine.cache_ids(mount_id, path, inside)
     return {"bytes": node.engine.cache_evict(ids)}
 
 
@@ -354,7 +373,9 @@ def cache_pin(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """Pins `paths`, or unpins them with `pinned` false; answers how many files."""
     mount_id, entry = _find(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
-    return {"files": node.engine.cache_pin(mount_id, path, _inside(entry, params["paths"]), bool(params["pinned"]))}
+    inside = _inside(entry, params["paths"])
+    with _looking_for(entry, path, inside):
+        return {"files": node.engine.cache_pin(mount_id, path, inside, bool(params["pinned"]))}
 
 
 def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 from urllib.parse import urlsplit
 
-from headrace.errors import CredentialFailure, HeadraceError, from_code
+from headrace.errors import CredentialFailure, HeadraceError, UsageError, from_code
 
 _TIMEOUT_SECONDS = 60
 # Hosts whose buckets are addressed by name, whatever else is said.
@@ -36,7 +36,7 @@ def captured(environ: dict[str, str]) -> dict[str, str]:
 
 
 def resolve(environment: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:
-    """Runs the resolver. Raises CredentialFailure with cause and remedy."""
+    """Runs the resolver. Raises CredentialFailure, or UsageError for the endpoint, with cause and remedy."""
     request = json.dumps({"environment": environment, "options": options})
     try:
         done = subprocess.run(
@@ -62,7 +62,7 @@ def _answer(options: dict[str, Any]) -> dict[str, Any]:
     try:
         session = botocore.session.Session(profile=options.get("profile"))
         region = options.get("region") or session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
-        endpoint = options.get("endpoint") or _endpoint(session, region)
+        endpoint = _checked(options.get("endpoint") or _endpoint(session, region))
         credentials = None if options.get("anonymous") else session.get_credentials()
         frozen = credentials.get_frozen_credentials() if credentials else None
         expires = getattr(credentials, "_expiry_time", None) if credentials else None
@@ -93,11 +93,38 @@ def _answer(options: dict[str, Any]) -> dict[str, Any]:
 
 def _endpoint(session: Any, region: str) -> str:
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     config = Config(region_name=region, signature_version="s3v4")
-    client = session.create_client("s3", region_name=region, config=config, aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106
+    try:
+        client = session.create_client("s3", region_name=region, config=config, aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106
+    except BotoCoreError:  # some are ValueErrors too
+        raise
+    except ValueError:
+        given = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "endpoint_url of the profile"
+        raise _no_address(given) from None
     url = str(client.meta.endpoint_url)
     return url.replace("https://s3.amazonaws.com", f"https://s3.{region}.amazonaws.com")
+
+
+def _checked(endpoint: str) -> str:
+    """Refuses what can't be asked, before anything listens to it; a host alone is one behind https."""
+    try:
+        url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # brackets that don't close, or a port that is no number
+        usable = False
+    if not usable:
+        raise _no_address(endpoint)
+    return endpoint
+
+
+def _no_address(endpoint: str) -> UsageError:
+    shown = endpoint.rpartition("@")[2]  # before it may stand a password
+    return UsageError(
+        "bad-setting",
+        f"endpoint: {shown!r} is not the address of an S3 server; correct AWS_ENDPOINT_URL or --endpoint, such as https://s3.example.org",
+    )
 
 
 def _addressing(endpoint: str, style: str | None) -> str:

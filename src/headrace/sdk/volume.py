@@ -272,8 +272,8 @@ def open(source: str, mode: str = "rb", buffering: int = -1, **options: Any) -> 
         What `Volume` and `Volume.open` raise.
     """
     directory, _, name = source.rstrip("/").rpartition("/")
-    if not name or directory in ("s3:", "s3:/"):
-        raise UsageError("bad-setting", f"source: {source!r} is not s3://BUCKET/KEY")
+    if not source.startswith("s3://") or not name or directory.rstrip("/") == "s3:":
+        raise UsageError("bad-setting", f"source: {source!r} is not s3://BUCKET/KEY; name one object, such as s3://models/qwen/config.json")
     volume = Volume(directory, **options)
     try:
         return volume._open(name, mode, buffering, volume.close)
