@@ -1,4 +1,4 @@
-"""Sizes, times and numbers as people write them, within bounds that everything behind them can count.
+"""Sizes, times, numbers and text as people write them, within bounds that everything behind them can count.
 
 Only ASCII digits are digits: Python's own idea of one takes `²` and `٣` too, and then fails to read the first, or surprises with the second.
 Nothing goes through a binary fraction, so that no number is too long to be refused in good order.
@@ -18,6 +18,8 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES_MAX = 2**63 - 1
 # A hundred years: more than any wait, and less than where the clocks of the system overflow.
 _SECONDS_MAX = 36_525 * 86_400
+# Finer than this no wait is; and such a number is still written without an exponent where it is handed on.
+_SECONDS_MIN = 0.001
 # More than any number here needs, and far less than what `int` refuses.
 _DIGITS_MAX = 19
 
@@ -46,12 +48,17 @@ def parse_seconds(field: str, text: str) -> float:
     seconds = _product(match[1], _SECONDS[match[2]], _SECONDS_MAX)
     if seconds is None:
         raise UsageError("bad-setting", f"{field}: it is more than a hundred years; give at most {_SECONDS_MAX // 86_400}d")
-    return float(seconds)
+    return max(round(float(seconds), 3), _SECONDS_MIN) if seconds else 0.0
 
 
 def whole_number(text: str) -> int | None:
     """The number that text in ASCII digits is; None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether text from a command line or an environment was UTF-8; of other bytes Python makes lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _size(text: str) -> re.Match[str] | None:

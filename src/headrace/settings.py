@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.amounts import is_size, parse_bytes, parse_seconds, whole_number
+from headrace.amounts import is_size, is_utf8, parse_bytes, parse_seconds, whole_number
 from headrace.errors import UsageError
 
 _WINDOW_BYTES = 16 * 2**20
@@ -211,6 +211,8 @@ def _raw(options: Mapping[str, str | None], env: Mapping[str, str]) -> dict[str,
             chosen = env.get(setting.variable) or None
         if chosen is None and setting.name in table:
             chosen = _from_toml(setting, table[setting.name])
+        if chosen is not None and not is_utf8(chosen):
+            raise UsageError("bad-setting", f"{setting.name}: {chosen!r} is not UTF-8; give another")
         values[setting.name] = setting.default if chosen is None else chosen
     return values
 

@@ -22,6 +22,7 @@ from support.headrace import Headrace
         ({}, "s3://no-such-bucket-here/m", [], 5, ["bucket", "no-such-bucket-here"]),
         ({}, "NAME/nothing-here", [], 3, ["prefix", "nothing"]),
         ({}, "NAME/m/a", [], 3, ["is an object", "/m"]),
+        ({}, "NAME/\udcff", [], 2, ["s3://BUCKET"]),
         ({}, "http://x/y", [], 2, ["s3://BUCKET"]),
         ({}, None, ["--snapshot", "v9"], 3, ["snapshot", "v9"]),
         ({"HEADRACE_CACHE_SIZE": "1Mi"}, None, [], 2, ["cache size", "16Mi"]),

@@ -118,12 +118,14 @@ def _reads(path: Path, data: bytes) -> bool:
         return False
 
 
-def test_a_configuration_without_a_source(headrace: Headrace, tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text('[[mounts]]\ndirectory = "/x"\n')
+@pytest.mark.parametrize(("toml", "words"), [('[[mounts]]\ndirectory = "/x"\n', "number 1 needs source"), ("mounts = 5\n", "mounts is 5")])
+def test_a_configuration_without_a_source(headrace: Headrace, tmp_path: Path, toml: str, words: str) -> None:
+    (tmp_path / "config.toml").write_text(toml)
     headrace.environment["HEADRACE_CONFIG"] = str(tmp_path / "config.toml")
     done = headrace.run("node", check=False)
     assert done.returncode == 2
-    assert "number 1 needs source" in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_foreground(headrace: Headrace, bucket: Bucket) -> None:

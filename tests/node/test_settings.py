@@ -68,7 +68,7 @@ def test_sizes(text: str, count: int) -> None:
     assert amounts.parse_bytes("x", text) == count
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("5m", 300), ("2h", 7200), ("1d", 86400)])
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("0.00001", 0.001), ("0.0", 0), ("5m", 300), ("2h", 7200), ("1d", 86400)])
 def test_times(text: str, seconds: float) -> None:
     assert amounts.parse_seconds("x", text) == seconds
 
@@ -100,6 +100,7 @@ def test_times(text: str, seconds: float) -> None:
         ("HEADRACE_CACHE_DIR", "=10Gi", "a path is empty"),
         ("HEADRACE_CACHE_DIR", "/a=", "where a size should be"),
         ("HEADRACE_CACHE_DIR", "/" + "x" * 300, "too long"),
+        ("HEADRACE_CACHE_DIR", "/\udcff", "not UTF-8"),
         ("HEADRACE_KEEP_SNAPSHOTS", "1", "keep snapshots"),
         ("HEADRACE_LOG_SIZE", "big", "log size"),
         ("HEADRACE_CONFIG", "/nowhere/config.toml", "HEADRACE_CONFIG"),

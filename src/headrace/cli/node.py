@@ -39,6 +39,8 @@ def node(stop: Annotated[bool, typer.Option("--stop", help="Unmount everything a
 def configured() -> list[tuple[Any, dict[str, str | None]]]:
     """The `[[mounts]]` of the configuration file: `source`, `directory`, and options named as in fstab."""
     mounts = configuration.read_config(os.environ).get("mounts", [])
+    if not isinstance(mounts, list):
+        raise UsageError("bad-setting", f"{configuration.config_file(os.environ)}: mounts is {mounts!r}; write a table [[mounts]] for each of them")
     requests = []
     for number, entry in enumerate(mounts, 1):
         if not isinstance(entry, dict) or not entry.get("source") or not entry.get("directory"):

@@ -16,9 +16,11 @@ from headrace.errors import NotFound, UsageError
 
 def parse_uri(uri: str) -> tuple[str, str]:
     """(bucket, prefix) of `s3://BUCKET[/PREFIX]`; a prefix ends in a slash."""
-    match = re.fullmatch(r"s3://([A-Za-z0-9][A-Za-z0-9.\-_]{1,254})(?:/(.*))?", uri, re.DOTALL)
+    match = re.fullmatch(r"s3://([A-Za-z0-9][A-Za-z0-9.\-_]{1,254})(?:/([^\ud800-\udfff]*))?", uri)
     if match is None:
-        raise UsageError("bad-setting", f"source: {uri!r} is not s3://BUCKET[/PREFIX], with a bucket's name of letters, digits, dots and dashes")
+        raise UsageError(
+            "bad-setting", f"source: {uri!r} is not s3://BUCKET[/PREFIX], with a bucket's name of at least two letters, digits, dots and dashes"
+        )
     prefix = (match[2] or "").strip("/")
     return match[1], f"{prefix}/" if prefix else ""
 
