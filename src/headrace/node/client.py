@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -98,6 +99,11 @@ class Client:
     def close(self) -> None:
         self._lines.close()
 
+    def hang_up(self) -> None:
+        """Ends the connection; an answer that has come already can still be read. For signal handlers."""
+        with contextlib.suppress(OSError):  # the node was first
+            self._lines.socket.shutdown(socket.SHUT_RDWR)
+
     def __enter__(self) -> Client:
         return self
 
@@ -156,7 +162,9 @@ def connect_or_start(settings: Settings) -> Client:
         client = connect(settings)
         if client is not None:
             return client
-        if process.poll() not in (None, 0):
+        if process.poll() == 0:  # another one had the socket: if that was about to end, nobody has it now
+            process = start_keeper(settings)
+        elif process.returncode is not None:
             break
         time.sleep(_TRY_SECONDS)
     raise NodeFailure("node-unreachable", f"node: it did not start; see {settings.log_file}")
