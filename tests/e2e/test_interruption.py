@@ -56,6 +56,7 @@ def test_a_command_that_is_stopped_while_it_mounts_leaves_no_mount(
 
 def test_a_command_that_is_stopped_as_its_mount_appears_leaves_none(headrace: Headrace) -> None:
     directory = headrace.base / "mnt"
+    directory.mkdir()
     with subprocess.Popen([COMMAND, "mount", "s3://models/m", str(directory)], env=headrace.environment) as process:
         wait_until("the mount", lambda: os.path.ismount(directory))
         process.send_signal(signal.SIGTERM)

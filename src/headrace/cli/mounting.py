@@ -18,7 +18,7 @@ import typer
 from headrace import settings as configuration
 from headrace.cli import show
 from headrace.cli.agreement import Options, node_for
-from headrace.cli.interruption import noticing
+from headrace.cli.interruption import Interruption, noticing
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import MountFailure, NodeFailure, UsageError
@@ -106,12 +106,7 @@ def carry_out(
     client = node_for(options)
     with noticing() as interruption:
         try:
-            with client, interruption.hanging_up(client):
-                result = request.ask(client, progress)
-        except NodeFailure:
-            if not interruption:
-                raise
-            result = None
+            result = _ask(client, request, progress, interruption)
         finally:
             progress.done()
         if result is not None:
@@ -123,6 +118,18 @@ def carry_out(
                 _unmount(configuration.load(options), request.directory)
     if interruption and not foreground:
         raise KeyboardInterrupt
+
+
+def _ask(client: Client, request: MountRequest, progress: show.Progress, interruption: Interruption) -> dict[str, Any] | None:
+    """Mounts; None when a signal came before the node's answer."""
+    with client, interruption.hanging_up(client):
+        try:
+            return request.ask(client, progress)
+        except NodeFailure:
+            if not interruption:
+                raise
+            client.wait_closed(_TAKEN_BACK_SECONDS)
+            return None
 
 
 def tell(request: MountRequest, result: dict[str, Any]) -> None:

@@ -100,9 +100,15 @@ class Client:
         self._lines.close()
 
     def hang_up(self) -> None:
-        """Ends the connection; an answer that has come already can still be read. For signal handlers."""
+        """Takes no more answers; one that has come already can still be read. For signal handlers."""
         with contextlib.suppress(OSError):  # the node was first
-            self._lines.socket.shutdown(socket.SHUT_RDWR)
+            self._lines.socket.shutdown(socket.SHUT_RD)
+
+    def wait_closed(self, seconds: float) -> bool:
+        """After hanging up, waits until the node has closed its end, and so has cancelled or taken back what it was asked for."""
+        end = select.poll()
+        end.register(self._lines.socket, 0)
+        return bool(end.poll(1000 * seconds))
 
     def __enter__(self) -> Client:
         return self
