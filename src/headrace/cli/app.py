@@ -12,12 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace import settings as configuration
-from headrace.cli import doctor, logs, mounting, node, show
+from headrace.cli import doctor, logs, mounting, node, show, survey
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, HeadraceError, UsageError
-from headrace.node.client import connect
 from headrace.node.resolver import captured
 
 # The node counts them in 32 bits.
@@ -43,18 +41,33 @@ app.command(epilog="Example: headrace node   (under systemd: see deploy/systemd)
 @app.command(epilog="Example: headrace status ./qwen")
 def status(directory: Annotated[str | None, typer.Argument(help="One mount only.")] = None, as_json: Json = False) -> None:
     """Mounts, snapshots, what is cached, where bytes came from."""
-    client = connect(configuration.load())
-    if client is None:
-        if as_json:
-            return print_json({"node": None, "mounts": []})
-        print("no node runs; nothing is mounted")
-        return None
-    with client:
-        answer = client.call("status", directory=place(directory) if directory else None)
+    if directory:
+        with running(where := place(directory)) as client:
+            answer = client.call("status", directory=where)
+    else:
+        answer = survey.everything()
     if as_json:
-        return print_json(answer)
-    _show_status(answer)
-    return None
+        print_json(answer)
+    else:
+        _show_survey(answer)
+    if answer.get("dead") or answer.get("silent"):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _show_survey(answer: dict[str, Any]) -> None:
+    """Every node, and what none of them serves."""
+    nodes = [one for one in (answer, *answer.get("others", ())) if one["node"]]
+    for number, one in enumerate(nodes):
+        print("\n" if number else "", end="")
+        _show_status(one)
+    for socket, reason in answer.get("silent", {}).items():
+        print(f"warning: the node at {socket} does not answer: {reason}")
+    for directory in answer.get("dead", ()):
+        print(f"warning: {directory} is a dead mount: its node and keeper are gone; `headrace umount {directory}` takes it away, mounting again too")
+    for directory in answer.get("elsewhere", ()):
+        print(f"{directory} is mounted, by a node that is not asked here: HEADRACE_NODE names it")
+    if not nodes:
+        print("no node runs" if any(answer[name] for name in ("silent", "dead", "elsewhere")) else "no node runs; nothing is mounted")
 
 
 def _show_status(answer: dict[str, Any]) -> None:
@@ -88,8 +101,8 @@ def _show_status(answer: dict[str, Any]) -> None:
 def refresh(directory: Directory, as_json: Json = False) -> None:
     """回源: list the bucket again, publish what changed, and switch this mount to it."""
     progress = show.Progress(as_json)
-    with running() as client:
-        answer = client.call("refresh", progress, directory=place(directory))
+    with running(where := place(directory)) as client:
+        answer = client.call("refresh", progress, directory=where)
     progress.done()
     if as_json:
         return print_json(answer)
@@ -108,8 +121,8 @@ def refresh(directory: Directory, as_json: Json = False) -> None:
 @app.command(epilog="Example: headrace snapshots ./qwen")
 def snapshots(directory: Directory, as_json: Json = False) -> None:
     """Versions kept, and how much of each can still be read."""
-    with running() as client:
-        answer = client.call("snapshots", directory=place(directory))
+    with running(where := place(directory)) as client:
+        answer = client.call("snapshots", directory=where)
     if as_json:
         return print_json(answer)
     for version in answer["versions"]:
@@ -135,8 +148,8 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Switch a mount to a version held; at once."""
-    with running() as client:
-        answer = client.call("rollback", directory=place(directory), snapshot=snapshot)
+    with running(where := place(directory)) as client:
+        answer = client.call("rollback", directory=where, snapshot=snapshot)
     if as_json:
         return print_json(answer)
     print(f"{answer['directory']} now shows {answer['snapshot']}")
@@ -155,8 +168,9 @@ def warm(
     A pattern such as '*.safetensors' is compared with names, one with a slash with paths in the mount.
     """
     progress = show.Progress(as_json)
-    with running() as client:
-        answer = client.call("warm", progress, paths=[place(p) for p in paths], include=include or [], exclude=exclude or [])
+    places = [place(p) for p in paths]
+    with running(places[0]) as client:
+        answer = client.call("warm", progress, paths=places, include=include or [], exclude=exclude or [])
     progress.done()
     if as_json:
         print_json(answer)
@@ -190,8 +204,9 @@ def cache_evict(
     """Drop from the cache."""
     if not paths and not everything:
         raise UsageError("bad-setting", "paths: give files or directories in a mount, or --all")
-    with running() as client:
-        answer = client.call("cache.evict", paths=[place(p) for p in paths or []], all=everything)
+    places = [place(p) for p in paths or []]
+    with running(places[0] if places else None) as client:
+        answer = client.call("cache.evict", paths=places, all=everything)
     if as_json:
         return print_json(answer)
     print(f"{show.size(answer['bytes'])} freed")
@@ -211,8 +226,9 @@ def cache_unpin(paths: Inside, as_json: Json = False) -> None:
 
 
 def _pin(paths: list[str], pinned: bool, as_json: bool) -> None:
-    with running() as client:
-        answer = client.call("cache.pin", paths=[place(p) for p in paths], pinned=pinned)
+    places = [place(p) for p in paths]
+    with running(places[0]) as client:
+        answer = client.call("cache.pin", paths=places, pinned=pinned)
     if as_json:
         return print_json(answer)
     print(f"{answer['files']} files {'pinned' if pinned else 'unpinned'}")
@@ -239,8 +255,8 @@ def cache_verify(as_json: Json = False) -> None:
 @app.command(epilog="Example: AWS_PROFILE=models headrace credentials ./qwen")
 def credentials(directory: Directory, as_json: Json = False) -> None:
     """Give a living mount the credentials of this command's environment."""
-    with running() as client:
-        answer = client.call("credentials", directory=place(directory), environment=captured(dict(os.environ)))
+    with running(where := place(directory)) as client:
+        answer = client.call("credentials", directory=where, environment=captured(dict(os.environ)))
     if as_json:
         return print_json(answer)
     print("replaced" + ("" if answer["expires"] is None else f"; they expire at {answer['expires']:.0f} (Unix time)"))

@@ -11,15 +11,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from headrace import settings as configuration
 from headrace.amounts import whole_number
 from headrace.cli import show
-from headrace.cli.mounting import ID_MAX, MountRequest, mode, tell
+from headrace.cli.mounting import ID_MAX, MountRequest, carry_out, mode, tell
 from headrace.cli.place import place
 from headrace.errors import Exit, HeadraceError, UsageError
-from headrace.node.client import connect_or_start
 from headrace.node.volumes import parse_uri
 
 _USAGE = "usage: mount.headrace s3://BUCKET[/PREFIX] DIR [-sfnv] [-o OPTIONS]"
@@ -116,10 +115,7 @@ def main() -> None:
         # mount may run us with hardly an environment; root's AWS files are found through it.
         if "HOME" not in request.environment and os.geteuid() == 0:
             request.environment["HOME"] = "/root"
-        with connect_or_start(configuration.load(chosen)) as client:
-            result = request.ask(client)
-        if "v" in flags:
-            tell(request, result)
+        carry_out(request, chosen, partial(tell, request) if "v" in flags else lambda _: None, show.Progress(quiet=True))
     except HeadraceError as failure:
         show.error(failure)
         sys.exit(failure.exit_code)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import time
 from pathlib import Path
 
 from headrace.errors import MountFailure
+
+_TAKEN_BACK_SECONDS = 2.0
+_TRY_SECONDS = 0.02
 
 
 def make(target: Path) -> list[Path]:
@@ -27,7 +32,22 @@ def make(target: Path) -> list[Path]:
 
 
 def take_away(made: list[Path]) -> None:
-    """Removes directories that were made, the lowest first; one that holds something by now stays, and so do those above it."""
-    with contextlib.suppress(OSError):
-        for directory in made:
-            directory.rmdir()
+    """Removes directories that were made, the lowest first; one that holds something by now stays, and so do those above it.
+
+    A mount that the node takes back may be there for a moment yet.
+    """
+    until = time.monotonic() + _TAKEN_BACK_SECONDS
+    for directory in made:
+        while (refused := _refused(directory)) == errno.EBUSY and time.monotonic() < until:
+            time.sleep(_TRY_SECONDS)
+        if refused:  # somebody else's by now: what failed is told all the same
+            return
+
+
+def _refused(directory: Path) -> int:
+    """Why a directory can't be removed; 0 when it is."""
+    try:
+        directory.rmdir()
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,17 +16,21 @@ import typer
 
 from headrace import settings as configuration
 from headrace.cli import mount_point, show
+from headrace.cli.agreement import Options, node_for
+from headrace.cli.interruption import Interruption, noticing
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import MountFailure, NodeFailure, UsageError
 from headrace.node import mountinfo
-from headrace.node.client import Client, connect, connect_or_start
+from headrace.node.client import Client, connect
 from headrace.node.resolver import captured
 from headrace.node.volumes import parse_uri
 
 _LOOK_SECONDS = 0.5
 # Of users and groups; the one above it means none.
 ID_MAX = 2**32 - 2
+# How long a node may need to take a mount back of which it could tell nobody.
+_TAKEN_BACK_SECONDS = 2.0
 
 
 @dataclass
@@ -84,25 +87,49 @@ def mount(
     """Mount a bucket, or a directory of it, read-only."""
     parse_uri(source)  # before a node is started for nothing
     options = {"cache_dir": cache_dir, "cache_size": cache_size, "cache_reserve": cache_reserve, "memory": memory}
-    settings = configuration.load(options)
     look = {
         "uid": uid, "gid": gid, "file_mode": mode("file mode", file_mode), "dir_mode": mode("dir mode", dir_mode),
         "allow_other": allow_other, "passthrough": passthrough,
     }  # fmt: skip
     origin = {"endpoint": endpoint, "region": region, "addressing": addressing, "anonymous": anonymous}
     request = MountRequest(source, place(directory), snapshot, pin, origin, look)
-    progress = show.Progress(as_json)
-    try:
-        with connect_or_start(settings) as client:
-            result = request.ask(client, progress)
-    finally:
-        progress.done()
-    if as_json:
-        print_json(result)
-    else:
-        tell(request, result)
-    if foreground:
-        _stay(settings, request.directory)
+    carry_out(request, options, print_json if as_json else partial(tell, request), show.Progress(as_json), foreground)
+
+
+def carry_out(
+    request: MountRequest, options: Options, report: Callable[[dict[str, Any]], None], progress: show.Progress, foreground: bool = False
+) -> None:
+    """Mounts and reports it; in the `foreground`, stays until a signal comes or somebody else unmounts.
+
+    A signal that comes before that leaves nothing mounted, and raises KeyboardInterrupt where staying was not asked for.
+    """
+    client = node_for(options)
+    with noticing() as interruption:
+        try:
+            result = _ask(client, request, progress, interruption)
+        finally:
+            progress.done()
+        if result is not None:
+            if not interruption:
+                report(result)
+            while foreground and not interruption.wait(_LOOK_SECONDS) and mountinfo.mounted_at(request.directory):
+                pass
+            if interruption:
+                _unmount(configuration.load(options), request.directory)
+    if interruption and not foreground:
+        raise KeyboardInterrupt
+
+
+def _ask(client: Client, request: MountRequest, progress: show.Progress, interruption: Interruption) -> dict[str, Any] | None:
+    """Mounts; None when a signal came before the node's answer."""
+    with client, interruption.hanging_up(client):
+        try:
+            return request.ask(client, progress)
+        except NodeFailure:
+            if not interruption:
+                raise
+            client.wait_closed(_TAKEN_BACK_SECONDS)
+            return None
 
 
 def tell(request: MountRequest, result: dict[str, Any]) -> None:
@@ -157,14 +184,7 @@ def _take_away(target: Path) -> None:
     print(f"a dead mount at {target} was taken away", file=sys.stderr)
 
 
-def _stay(settings: configuration.Settings, directory: str) -> None:
-    """Until a signal comes, or somebody else unmounts."""
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
-    while not asked.wait(_LOOK_SECONDS):
-        if mountinfo.mounted_at(directory) is None:
-            return
+def _unmount(settings: configuration.Settings, directory: str) -> None:
     client = connect(settings)
     if client is None:
         raise NodeFailure("node-unreachable", f"node: it is gone, so {directory} can't be unmounted in good order; `umount -l {directory}` does it")
@@ -177,8 +197,14 @@ def umount(
     lazy: Annotated[bool, typer.Option(help="Detach now, end when the last user is gone.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Unmount."""
-    with running() as client:
-        answer = client.call("umount", directory=place(directory), lazy=lazy)
+    """Unmount. A dead mount, whose node and keeper are gone, is taken away."""
+    where = place(directory)
+    mounted = mountinfo.mounted_at(where)
+    if mounted and mounted.fstype == mountinfo.FSTYPE and mountinfo.is_dead(where):
+        _take_away(Path(where))
+        answer = {"directory": where, "dead": True}
+    else:
+        with running(where) as client:
+            answer = client.call("umount", directory=where, lazy=lazy)
     if as_json:
         print_json(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -98,6 +99,17 @@ class Client:
     def close(self) -> None:
         self._lines.close()
 
+    def hang_up(self) -> None:
+        """Takes no more answers; one that has come already can still be read. For signal handlers."""
+        with contextlib.suppress(OSError):  # the node was first
+            self._lines.socket.shutdown(socket.SHUT_RD)
+
+    def wait_closed(self, seconds: float) -> bool:
+        """After hanging up, waits until the node has closed its end, and so has cancelled or taken back what it was asked for."""
+        end = select.poll()
+        end.register(self._lines.socket, 0)
+        return bool(end.poll(1000 * seconds))
+
     def __enter__(self) -> Client:
         return self
 
@@ -157,7 +169,9 @@ def connect_or_start(settings: Settings) -> Client:
         client = connect(settings)
         if client is not None:
             return client
-        if process.poll() not in (None, 0):
+        if process.poll() == 0:  # another one had the socket: if that was about to end, nobody has it now
+            process = start_keeper(settings)
+        elif process.returncode is not None:
             break
         time.sleep(_TRY_SECONDS)
     raise NodeFailure("node-unreachable", f"node: it did not start; see {settings.log_file}")

@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Params = dict[str, Any]
 _SHOWN = 20
+_KEYS = ("access_key", "secret_key", "session_token", "expires")
 
 
 def _find(node: Node, directory: str) -> tuple[str, dict[str, Any]]:
@@ -96,10 +98,23 @@ def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
         }  # fmt: skip
         node.add_origin(node.engine, mount_id, entry)
         try:
-            return _mount_listed(node, mount_id, entry, params.get("snapshot"), progress)
+            result = _mount_listed(node, mount_id, entry, params.get("snapshot"), progress)
         except BaseException:
             node.engine.remove_origin(mount_id)
             raise
+        progress.if_untold(partial(_take_back, node, mount_id))
+        return result
+
+
+def _take_back(node: Node, mount_id: str) -> None:
+    """Ends a mount whose command went away before it was told: nobody knows of it, so nobody would unmount it."""
+    with node.commands:
+        if mount_id not in node.kept.mounts:
+            return
+        with contextlib.suppress(EngineError):  # it is gone already
+            node.engine.unmount(mount_id, True)
+        node.forget_mount(mount_id)
+        node.volumes.retire(mount_id)
 
 
 @contextlib.contextmanager
@@ -389,18 +404,38 @@ def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:
 
 
 def renew(node: Node, mount_id: str, environment: dict[str, str] | None) -> dict[str, Any]:
+    """Asks for credentials again, or takes those of another `environment`, once the origin has accepted them."""
     entry = node.kept.mounts[mount_id]
-    environment = environment or entry["environment"]
+    given, environment = environment, environment or entry["environment"]
     origin = resolver.resolve(environment, entry["options"])
+    if given:
+        _try_out(node, entry, origin)
     if origin["access_key"]:
         node.engine.set_credentials(mount_id, origin["access_key"], origin["secret_key"], origin["session_token"])
-    kept = {name: origin[name] for name in ("access_key", "secret_key", "session_token", "expires")}
+    kept = {name: origin[name] for name in _KEYS}
     node.update_mount(mount_id, {"origin": {**entry["origin"], **kept}, "environment": environment})
     return {"expires": origin["expires"]}
 
 
+def _try_out(node: Node, entry: dict[str, Any], origin: dict[str, Any]) -> None:
+    """Begins a listing of the mount's prefix with other credentials. Raises EngineError as the origin refuses them."""
+    trial, candidate = secrets.token_hex(6), _store(node, entry).candidate()
+    node.add_origin(node.engine, trial, {**entry, "origin": {**entry["origin"], **{name: origin[name] for name in _KEYS}}})
+    try:
+        node.engine.list(trial, entry["prefix"], str(candidate), 1, lambda _files, _bytes: False)
+    except EngineError as error:
+        if error.code != "cancelled":  # by us, after its first page
+            raise
+    finally:
+        candidate.unlink(missing_ok=True)
+        node.engine.remove_origin(trial)
+
+
 def credentials(node: Node, params: Params, _: Progress) -> dict[str, Any]:
-    """Gives the mount that holds `directory` the credentials of `environment`; answers when they expire (Unix time, or null)."""
+    """Gives the mount that holds `directory` the credentials of `environment`, unless the origin refuses them.
+
+    Answers when they expire (Unix time, or null).
+    """
     mount_id, _entry = _find(node, params["directory"])
     return renew(node, mount_id, dict(params["environment"]))
 
@@ -413,9 +448,10 @@ def metrics(node: Node, _: Params, __: Progress) -> str:
 
 
 def ping(node: Node, _: Params, __: Progress) -> dict[str, Any]:
-    """Who answers, and what is mounted; costs nothing."""
+    """Who answers, what is mounted, and the settings in force of which there is one for all mounts; costs nothing."""
     mounts = [{"directory": m["directory"], "snapshot": m["snapshot"]} for m in node.kept.mounts.values()]
-    return {"pid": os.getpid(), "mounts": mounts}
+    names = ("cache_directories", "cache_reserve", "memory")
+    return {"pid": os.getpid(), "mounts": mounts, "settings": {name: getattr(node.settings, name) for name in names}}
 
 
 def stop(node: Node, _: Params, __: Progress) -> dict[str, Any]:

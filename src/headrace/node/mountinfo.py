@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 FSTYPE = "fuse.headrace"
+# The kernel refuses at once for a dead mount; a living node may be busy for longer.
+_ANSWER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class Mounted:
     directory: str
     fstype: str
     source: str
+    user: int | None  # whose mount it is, where the file system is FUSE
 
 
 def mounted() -> list[Mounted]:
@@ -25,7 +30,8 @@ def mounted() -> list[Mounted]:
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         left, _, right = line.partition(" - ")
         fields, kind = left.split(" "), right.split(" ")
-        found.append(Mounted(_unescape(fields[4]), kind[0], _unescape(kind[1])))
+        user = re.search(r"(?:^|,)user_id=(\d+)", kind[2])
+        found.append(Mounted(_unescape(fields[4]), kind[0], _unescape(kind[1]), int(user[1]) if user else None))
     return found
 
 
@@ -42,12 +48,20 @@ def file_system_of(path: Path) -> str:
 
 
 def is_dead(directory: str) -> bool:
-    """True for a mount whose node is gone for good."""
-    try:
-        os.stat(directory)
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    """True for a mount whose node is gone for good. One whose node is slow to answer, or about to be replaced, is not."""
+    dead = False
+
+    def ask() -> None:
+        nonlocal dead
+        try:
+            os.statvfs(directory)  # always asks the node: attributes the kernel may still know
+        except OSError as error:
+            dead = error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_ANSWER_SECONDS)
+    return dead
 
 
 def _unescape(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
-from headrace.node import parcel
+from headrace.node import parcel, record
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
 from headrace.node.keeper import Kept, send_all
@@ -39,6 +39,8 @@ _NAME_SHOWN = 80
 _CREDENTIAL_CHECK_SECONDS = 20.0
 # Temporary credentials are renewed this long before they expire.
 _RENEW_SECONDS = 900.0
+# A node that was of no use to anybody ends this long after the last one who asked.
+_USELESS_SECONDS = 1.0
 # A long request that the end has cut off answers within this.
 _LAST_ANSWERS_SECONDS = 2.0
 
@@ -49,6 +51,7 @@ class Progress:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self._ends: list[Callable[[], None]] = []
+        self._untold: list[Callable[[], None]] = []
         self.request: Any = None
 
     def __call__(self, part: dict[str, Any]) -> bool:
@@ -62,6 +65,20 @@ class Progress:
     def at_end(self, undo: Callable[[], None]) -> None:
         """Has `undo` called when the connection ends."""
         self._ends.append(undo)
+
+    def if_untold(self, undo: Callable[[], None]) -> None:
+        """Has `undo` called when the answer to this request can't be sent."""
+        self._untold.append(undo)
+
+    def answered(self, answer: dict[str, Any]) -> None:
+        """Sends the answer, or takes back what nobody was told of. Raises OSError in that case."""
+        undoing, self._untold = self._untold, []
+        try:
+            self._lines.send({"id": self.request, **answer})
+        except OSError:
+            for undo in reversed(undoing):
+                undo()
+            raise
 
     def end(self) -> None:
         for undo in reversed(self._ends):
@@ -85,6 +102,7 @@ class Node:
         self.answering = Answering()
         self.last_used = time.monotonic()
         self.began = time.time()
+        self.useful = False  # has mounted, or done anything else that was asked for
         self.fault: HeadraceError | None = None
         self.cacheless: str | None = None  # why mounts go on without their cache
         self.volumes = HeldVolumes(self)
@@ -158,12 +176,18 @@ class Node:
     def keep_mount(self, mount_id: str, mount: dict[str, Any]) -> None:
         fuse, state = self.engine.mount_fds(mount_id)
         self._tell({"op": "mount", "id": mount_id, "mount": mount}, [fuse, state])
+        self._record()
 
     def update_mount(self, mount_id: str, change: dict[str, Any]) -> None:
         self._tell({"op": "update", "id": mount_id, "mount": change})
 
     def forget_mount(self, mount_id: str) -> None:
         self._tell({"op": "forget", "id": mount_id})
+        self._record()
+
+    def _record(self) -> None:
+        with self.lock:
+            record.write(self.settings.socket, [mount["directory"] for mount in self.kept.mounts.values()])
 
     def _new_keeper(self) -> None:
         """The keeper has died: another one gets everything."""
@@ -219,10 +243,13 @@ class Node:
                 self._renew_credentials()
                 in_use = [path for mount in self.kept.mounts.values() for path in mount["slots"].values()]
                 drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use + self.volumes.paths())
-            quiet = time.monotonic() - self.last_used
-            if not self.kept.mounts and self.connections == 0 and quiet > (1 if self.fault else self.settings.idle):
+            if not self.kept.mounts and self.connections == 0 and time.monotonic() - self.last_used > self._patience():
                 break
         self._end()
+
+    def _patience(self) -> float:
+        """How long it waits for work. One that was started for a mount that failed is no loss."""
+        return self.settings.idle if self.useful else min(_USELESS_SECONDS, self.settings.idle)
 
     def _end(self) -> None:
         from headrace.node.methods import stop_mounts
@@ -296,7 +323,7 @@ class Node:
                 self.last_used = time.monotonic()
                 progress.request = message.get("id")
                 with self.answering:
-                    lines.send({"id": message.get("id"), **self._answer(progress, message)})
+                    progress.answered(self._answer(progress, message))
         except Malformed as error:
             print(f"node: a connection ended: {error}", file=sys.stderr, flush=True)
             with contextlib.suppress(OSError):  # it may not wait for the answer
@@ -314,9 +341,12 @@ class Node:
         from headrace.node.methods import METHODS
 
         try:
-            if self.fault:
-                raise self.fault
             name = message.get("method")
+            if self.fault:
+                # What was wrong may be put right by the next time: then a fresh node finds out.
+                self.stopping.set()
+                if name != "stop":
+                    raise self.fault
             method = METHODS.get(name) if isinstance(name, str) else None
             if method is None:
                 shown = name[:_NAME_SHOWN] if isinstance(name, str) else type(name).__name__
@@ -324,7 +354,9 @@ class Node:
                     "unknown",
                     f"method: the node knows no {shown!r}; restart it after an upgrade",
                 )
-            return {"result": method(self, checked(str(name), message.get("params")), progress)}
+            result = method(self, checked(str(name), message.get("params")), progress)
+            self.useful = self.useful or name != "ping"
+            return {"result": result}
         except (HeadraceError, EngineError) as error:
             return {"error": {"code": error.code, "message": error.message}}
         except Exception as error:
