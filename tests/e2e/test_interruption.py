@@ -71,9 +71,10 @@ def test_the_node_takes_a_mount_back_that_it_can_tell_nobody_of(headrace: Headra
     directory.mkdir()
     look = {"uid": None, "gid": None, "file_mode": 0o444, "dir_mode": 0o555, "allow_other": False, "passthrough": True}
     environment = {name: text for name, text in headrace.environment.items() if name.startswith("AWS_")}
-    params = {"source": "s3://models/m", "directory": str(directory), "environment": environment, "look": look}
+    params = {"source": "s3://models/m", "directory": str(directory), "environment": environment, "look": look, "snapshot": "current"}
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(headrace.environment["HEADRACE_NODE"])
+        assert Lines(connection).receive(), "the greeting"
         connection.sendall(json.dumps({"id": 1, "method": "mount", "params": params}).encode() + b"\n")
         connection.shutdown(socket.SHUT_RD)
         wait_until("the node to give up", lambda: "connection ended" in headrace.log())
