@@ -25,8 +25,8 @@ def unnamed(tmp_path: Path, server: Access) -> Iterator[Headrace]:
     """Two cache directories, `cache` and `other`, in an environment that names no node."""
     own = Headrace(tmp_path, server.environment())
     del own.environment["HEADRACE_NODE"]
+    sockets = [Path(settings.load({"cache_dir": str(tmp_path / name)}, own.environment).socket) for name in ("cache", "other")]
     yield own
-    sockets = [Path(settings.load({"cache_dir": str(tmp_path / name)}, {}).socket) for name in ("cache", "other")]
     for path in sockets:
         own.environment["HEADRACE_NODE"] = str(path)
         own.stop()
