@@ -41,8 +41,9 @@ impl Held {
         if state.closed {
             return false;
         }
-        segment.set_kept();
         state.entries.push_back(Entry { object: Arc::clone(object), segment: Arc::clone(segment), since: Instant::now() });
+        drop(state);
+        object.note_kept(segment);
         true
     }
 

@@ -368,6 +368,13 @@ impl Object {
         usize::try_from(whole.saturating_sub(segment.base())).unwrap_or(0)
     }
 
+    /// From now on a segment is a copy of what the cache file has. Said under the lock: whoever looks what is missing asks the
+    /// file first and memory second, and must find the bytes in one of them.
+    pub(crate) fn note_kept(&self, segment: &Segment) {
+        let _state = self.state.lock();
+        segment.set_kept();
+    }
+
     /// Takes a segment out of memory: the cache file holds it, or it was given up. Readers that counted on it get new flights.
     pub(crate) fn release_segment(self: &Arc<Self>, segment: &Arc<Segment>, kept: bool) {
         if !segment.release_once() {
