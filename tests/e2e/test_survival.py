@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -95,7 +96,9 @@ def test_a_successor_that_can_not_use_the_cache_leaves_nobody_waiting(headrace: 
             with pytest.raises(OSError, match=r"not connected|connection abort"):
                 os.listdir(directory)
             assert "can't go on" in headrace.log()
-            assert headrace.status()["mounts"] == []
+            told = headrace.run("status", "--json", check=False)
+            status = json.loads(told.stdout)
+            assert (told.returncode, status["mounts"], status["dead"]) == (1, [], [str(directory)])
             headrace.mount(bucket.uri("m"))
             assert (directory / "a").read_bytes() == data
         headrace.stop()
