@@ -105,7 +105,7 @@ impl Fetcher {
     pub fn start(cache: Arc<Cache>, config: FetchConfig) -> std::io::Result<Arc<Self>> {
         let counters = Arc::new(FetchCounters::default());
         let pool = Pool::new(config.memory_bytes);
-        let writer = Writer::new(Arc::clone(&counters));
+        let writer = Writer::new(Arc::clone(&counters), pool.limit() as u64 / 2);
         let relief: Arc<dyn Relief> = writer.clone();
         pool.set_relief(Arc::downgrade(&relief));
         let shared = Arc::new(Shared {

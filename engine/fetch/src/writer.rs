@@ -7,7 +7,7 @@ use crate::budget::Relief;
 use crate::counters::FetchCounters;
 use crate::held::Held;
 use crate::object::Object;
-use crate::segment::Segment;
+use crate::segment::{SEGMENT, Segment};
 use headrace_cache::{Haste, Kept};
 use headrace_sync::{Condvar, Instant, Mutex};
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ struct State {
     closed: bool,
     /// When the pool was last dry because of the disk.
     lagged: Option<Instant>,
-    /// When more than a few segments last waited.
+    /// When more segments than the backlog last waited.
     behind: Option<Instant>,
 }
 
@@ -44,6 +44,8 @@ pub(crate) struct Writer {
     changed: Condvar,
     counters: Arc<FetchCounters>,
     held: Held,
+    /// When more segments than this wait, the writer has fallen behind.
+    backlog: usize,
 }
 
 /// The disk has caught up when no more than this waits for it.
@@ -56,8 +58,11 @@ const HURRIED: Duration = Duration::from_secs(1);
 const SCAN: usize = 64;
 
 impl Writer {
-    pub(crate) fn new(counters: Arc<FetchCounters>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters, held: Held::default() })
+    /// A writer that may let `backlog_bytes` wait before it hurries: the memory is there to take up what comes in bursts, and a
+    /// file that fits into it gets its pages by being written, so that a second read finds them at once.
+    pub(crate) fn new(counters: Arc<FetchCounters>, backlog_bytes: u64) -> Arc<Self> {
+        let backlog = usize::try_from(backlog_bytes / SEGMENT).unwrap_or(usize::MAX).max(CAUGHT_UP);
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters, held: Held::default(), backlog })
     }
 
     pub(crate) fn push(&self, object: Arc<Object>, segment: Arc<Segment>) {
@@ -68,7 +73,7 @@ impl Writer {
             return object.release_segment(&segment, false);
         }
         state.queue.push_back(Entry { object, segment });
-        if state.queue.len() > CAUGHT_UP {
+        if state.queue.len() > self.backlog {
             state.behind = Some(Instant::now());
         }
         drop(state);
