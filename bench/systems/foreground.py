@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from bench import machine, packages
@@ -15,7 +16,7 @@ _START_SECONDS = 60
 _END_SECONDS = 120  # what has a queue of writes empties it first
 
 
-class Foreground:
+class Foreground(ABC):
     """A system is this with names and a `command`; its cache is a directory, dropped by removing it."""
 
     name = ""
@@ -41,9 +42,9 @@ class Foreground:
         self.configuration = ""
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self, bucket: str, prefix: str) -> list[str]:
         """Mounts `prefix` of `bucket` on `directory`, in the foreground."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         return self.route.access.environment()

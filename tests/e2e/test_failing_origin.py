@@ -17,7 +17,7 @@ from headrace.testing.faults import Fault
 from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.signatures import Key
 from headrace.testing.store import Body
-from support.headrace import Headrace, wait_until
+from support.headrace import Headrace, beside, wait_until
 
 MIB = 1 << 20
 KEYS = 2500  # three pages
@@ -31,10 +31,8 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def headrace(tmp_path: Path, origin: Origin) -> Iterator[Headrace]:
-    own = Headrace(tmp_path, origin.access.environment())
-    yield own
-    origin.faults.clear()
-    own.stop()
+    with beside(tmp_path, origin) as own:
+        yield own
 
 
 def snapshots(headrace: Headrace) -> list[str]:

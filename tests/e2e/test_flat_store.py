@@ -20,7 +20,7 @@ import pytest
 from headrace.testing.content import content
 from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.store import Body
-from support.headrace import Headrace, wait_until
+from support.headrace import Headrace, beside, wait_until
 
 MIB = 1 << 20
 SIZE = 40 * MIB + 17
@@ -43,10 +43,8 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def headrace(tmp_path: Path, origin: Origin) -> Iterator[Headrace]:
-    own = Headrace(tmp_path, origin.access.environment())
-    yield own
-    origin.faults.clear()
-    own.stop()
+    with beside(tmp_path, origin) as own:
+        yield own
 
 
 def walked(root: Path) -> tuple[set[str], set[str]]:

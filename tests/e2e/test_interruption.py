@@ -18,7 +18,7 @@ from headrace.node.protocol import Lines
 from headrace.testing.content import content
 from headrace.testing.faults import Fault
 from headrace.testing.origin import Origin, failing_origin
-from support.headrace import COMMAND, Headrace, wait_until
+from support.headrace import COMMAND, Headrace, beside, wait_until
 
 
 @pytest.fixture
@@ -30,10 +30,8 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def headrace(tmp_path: Path, origin: Origin) -> Iterator[Headrace]:
-    own = Headrace(tmp_path, origin.access.environment())
-    yield own
-    origin.faults.clear()
-    own.stop()
+    with beside(tmp_path, origin) as own:
+        yield own
 
 
 @pytest.mark.parametrize(("foreground", "number", "code"), [(False, signal.SIGTERM, 130), (False, signal.SIGINT, 130), (True, signal.SIGTERM, 0)])

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from headrace.node import mountinfo
+from headrace.testing.origin import Origin
 
 COMMAND = str(Path(sys.executable).with_name("headrace"))
 
@@ -125,3 +126,12 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def beside(base: Path, origin: Origin) -> Iterator[Headrace]:
+    """A headrace below `base` that reads a failing origin; at its end nothing fails any more."""
+    own = Headrace(base, origin.access.environment())
+    yield own
+    origin.faults.clear()
+    own.stop()

@@ -12,6 +12,7 @@
 //!
 //! Locks, outermost first: an object's state, then the queue or the pool. Replies are sent with none held.
 
+mod at_hand;
 mod blocking;
 mod budget;
 mod counters;
@@ -27,6 +28,7 @@ mod layout;
 mod memory;
 mod object;
 mod queue;
+mod ranges;
 mod reply;
 mod segment;
 mod source;

@@ -1,8 +1,10 @@
 //! One version of one object: what is present, what is on its way, who waits.
 
+use crate::at_hand::{Memory, assemble, uncovered};
 use crate::fetcher::{ObjectSpec, Shared};
 use crate::flight::{Flight, Landed};
 use crate::layout::Layout;
+use crate::ranges::{cut, overlaps};
 use crate::segment::{SEGMENT, Segment};
 use crate::source::Source;
 use crate::stream::Streams;
@@ -10,7 +12,6 @@ use crate::{Piece, ReadError, ReadReply};
 use headrace_cache::{CHUNK, CacheFile, DoorHandle, ObjectIdentity};
 use headrace_origin::{OriginError, Pinned};
 use headrace_sync::{Instant, Mutex};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -42,8 +43,7 @@ struct Failure {
 
 #[derive(Default)]
 struct State {
-    /// Segments that the cache file does not hold yet, by base.
-    memory: BTreeMap<u64, Arc<Segment>>,
+    memory: Memory,
     flights: Vec<Arc<Flight>>,
     waiters: Vec<Waiter>,
     streams: Streams,
@@ -170,7 +170,7 @@ impl Object {
         let mut state = self.state.lock();
         let ahead = self.look_ahead(&mut state, &range);
         let mut flights = Vec::new();
-        let answer = if let Some(pieces) = assemble(&state, file.as_deref(), &range) {
+        let answer = if let Some(pieces) = assemble(&state.memory, file.as_deref(), &range) {
             Some((reply, Ok(pieces)))
         } else if let Some(error) = self.known_failure(&mut state, file.as_deref(), &range) {
             Some((reply, Err(error)))
@@ -204,7 +204,8 @@ impl Object {
     /// Ranges that are neither kept, nor in memory, nor on their way.
     pub(crate) fn uncovered(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let file = self.cache_file();
-        uncovered(&self.state.lock(), file.as_deref(), range, self.spec.size)
+        let state = self.state.lock();
+        uncovered(&state.memory, &state.flights, file.as_deref(), range, self.spec.size)
     }
 
     /// Fetches a range ahead of any reader, in one flight; `landed` is called when it has ended. False (and
@@ -212,7 +213,7 @@ impl Object {
     pub(crate) fn prefetch(self: &Arc<Self>, range: Range<u64>, landed: Landed) -> bool {
         let file = self.cache_file();
         let mut state = self.state.lock();
-        let Some(part) = uncovered(&state, file.as_deref(), &range, self.spec.size).into_iter().next() else {
+        let Some(part) = uncovered(&state.memory, &state.flights, file.as_deref(), &range, self.spec.size).into_iter().next() else {
             return false;
         };
         let flight = Flight::new(self, part, false, Some(landed));
@@ -259,7 +260,7 @@ impl Object {
         }
         let now = Instant::now();
         state.failures.retain(|f| f.until > now);
-        let missing = uncovered(state, file, range, self.spec.size);
+        let missing = uncovered(&state.memory, &state.flights, file, range, self.spec.size);
         let hit = state.failures.iter().find(|f| missing.iter().any(|m| overlaps(m, &f.range)));
         hit.map(|f| f.error.clone())
     }
@@ -294,14 +295,14 @@ impl Object {
                 self.shared.queue.promote(flight);
             }
         }
-        let parts = uncovered(state, file, range, self.spec.size);
+        let parts = uncovered(&state.memory, &state.flights, file, range, self.spec.size);
         let last = parts.len().saturating_sub(1);
         for (index, mut part) in parts.into_iter().enumerate() {
             // One request instead of two where the prefetch goes on from here.
             if index == last && ahead.start <= part.end && ahead.end > part.end {
                 let border = (part.end + DEMAND_EXTENSION) / SEGMENT * SEGMENT;
                 let wanted = part.end..border.min(ahead.end).max(part.end);
-                if let Some(more) = uncovered(state, file, &wanted, self.spec.size).first()
+                if let Some(more) = uncovered(&state.memory, &state.flights, file, &wanted, self.spec.size).first()
                     && more.start == part.end
                 {
                     part.end = more.end;
@@ -319,7 +320,7 @@ impl Object {
         }
         let window = ahead.end - ahead.start;
         let size = (window / 4).clamp(SEGMENT, FLIGHT_MAX) / SEGMENT * SEGMENT;
-        for part in uncovered(state, file, ahead, self.spec.size) {
+        for part in uncovered(&state.memory, &state.flights, file, ahead, self.spec.size) {
             for piece in cut(&part, size) {
                 self.add_flight(state, piece, false, flights);
             }
@@ -474,7 +475,7 @@ impl Object {
         let mut index = 0;
         while index < state.waiters.len() {
             let range = state.waiters[index].range.clone();
-            let pieces = if overlaps(&range, reach) { assemble(state, file, &range) } else { None };
+            let pieces = if overlaps(&range, reach) { assemble(&state.memory, file, &range) } else { None };
             let Some(pieces) = pieces else {
                 index += 1;
                 continue;
@@ -532,110 +533,6 @@ impl Object {
             layout.learn(segment.bytes());
         }
     }
-}
-
-fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
-    a.start < b.end && b.start < a.end
-}
-
-/// Cuts a range at multiples of `size`, so that flights fill whole segments.
-fn cut(range: &Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> + use<> {
-    let (mut at, end) = (range.start, range.end);
-    std::iter::from_fn(move || {
-        if at >= end {
-            return None;
-        }
-        let border = (at / size + 1) * size;
-        let piece = at..border.min(end);
-        at = piece.end;
-        Some(piece)
-    })
-}
-
-fn subtract(from: Vec<Range<u64>>, cut: &Range<u64>) -> Vec<Range<u64>> {
-    let mut left = Vec::with_capacity(from.len() + 1);
-    for range in from {
-        if !overlaps(&range, cut) {
-            left.push(range);
-            continue;
-        }
-        if range.start < cut.start {
-            left.push(range.start..cut.start);
-        }
-        if cut.end < range.end {
-            left.push(cut.end..range.end);
-        }
-    }
-    left
-}
-
-fn uncovered(state: &State, file: Option<&CacheFile>, range: &Range<u64>, size: u64) -> Vec<Range<u64>> {
-    let aligned = range.start / CHUNK * CHUNK..range.end.div_ceil(CHUNK).saturating_mul(CHUNK).min(size);
-    let mut missing = match file {
-        Some(file) => file.missing(aligned),
-        None if aligned.is_empty() => Vec::new(),
-        None => vec![aligned],
-    };
-    if missing.is_empty() {
-        return missing;
-    }
-    for flight in &state.flights {
-        missing = subtract(missing, &flight.range);
-    }
-    // What the cache file was given is for the file to tell: it may have dropped it again.
-    for segment in state.memory.values().filter(|s| !s.is_kept()) {
-        let end = segment.base() + segment.filled() as u64;
-        // A partly filled chunk is not covered: it can't be kept, and its rest must be fetched.
-        let end = if end == size { end } else { end / CHUNK * CHUNK };
-        if end > segment.base() {
-            missing = subtract(missing, &(segment.base()..end));
-        }
-    }
-    missing
-}
-
-/// The answer to a range, when every byte of it is at hand.
-fn assemble(state: &State, file: Option<&CacheFile>, range: &Range<u64>) -> Option<Vec<Piece>> {
-    if state.memory.is_empty() {
-        return file.is_some_and(|f| f.is_present(range.clone())).then(|| vec![file_piece(range)]);
-    }
-    let mut pieces = Vec::new();
-    let mut at = range.start;
-    while at < range.end {
-        if let Some((segment, end)) = in_memory(state, file, at) {
-            let stop = end.min(range.end);
-            let offset = usize::try_from(at - segment.base()).ok()?;
-            let len = usize::try_from(stop - at).ok()?;
-            pieces.push(Piece::Memory { segment: Arc::clone(segment), offset, len });
-            at = stop;
-            continue;
-        }
-        let next = state.memory.range(at + 1..).next().map_or(range.end, |(base, _)| (*base).min(range.end));
-        if !file.is_some_and(|f| f.is_present(at..next)) {
-            return None;
-        }
-        pieces.push(file_piece(&(at..next)));
-        at = next;
-    }
-    Some(pieces)
-}
-
-fn file_piece(range: &Range<u64>) -> Piece {
-    Piece::File { offset: range.start, len: usize::try_from(range.end - range.start).unwrap_or(usize::MAX) }
-}
-
-fn in_memory<'a>(state: &'a State, file: Option<&CacheFile>, at: u64) -> Option<(&'a Arc<Segment>, u64)> {
-    // Segments never reach over a multiple of their size, so only those from the last one on can hold `at`.
-    let floor = at / SEGMENT * SEGMENT;
-    state.memory.range(floor..=at).rev().find_map(|(base, segment)| {
-        let end = base + segment.filled() as u64;
-        (end > at && counts(segment, file, end)).then_some((segment, end))
-    })
-}
-
-/// A copy of what the cache file was given is good as long as the file has it: an eviction is meant to be seen.
-fn counts(segment: &Segment, file: Option<&CacheFile>, end: u64) -> bool {
-    !segment.is_kept() || file.is_some_and(|f| f.is_present(segment.base()..end))
 }
 
 fn take_waiters(state: &mut State, wanted: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {

@@ -2,7 +2,7 @@
 
 use headrace_cache::{Cache, CacheConfig, CacheDirectory};
 use headrace_fetch::{FetchConfig, Fetcher, Source};
-use headrace_origin::{BodySink, OriginError, Pinned};
+use headrace_origin::{Addressing, BodySink, OriginConfig, OriginError, Pinned};
 use headrace_snapshot::{Builder, NewEntry, Snapshot, SnapshotHeader};
 use headrace_volume::Volume;
 use std::ops::Range;
@@ -98,5 +98,24 @@ impl Engine {
             Volume { origin: "o".to_owned(), endpoint: "http://fuzz".to_owned(), bucket: "b".to_owned(), source: Arc::new(Known), fetcher };
         let snapshot = snapshot(directory.path());
         Self { volume: Arc::new(volume), snapshot, _directory: directory }
+    }
+}
+
+/// Settings of an origin whose answers are scripted.
+pub fn origin() -> OriginConfig {
+    OriginConfig {
+        endpoint: "http://fuzz".to_owned(),
+        region: "r".to_owned(),
+        bucket: "b".to_owned(),
+        addressing: Addressing::Path,
+        anonymous: true,
+        ca_bundle: None,
+        proxy: None,
+        source_addresses: Vec::new(),
+        max_connections: 4,
+        connect_timeout: Duration::from_secs(1),
+        stall_timeout: Duration::from_secs(1),
+        max_bytes_per_second: None,
+        max_requests_per_second: None,
     }
 }

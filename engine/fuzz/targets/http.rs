@@ -6,8 +6,8 @@
 
 #![no_main]
 
-use headrace_fuzz::{memory, parts, take};
-use headrace_origin::{Addressing, BodySink, Origin, OriginConfig, Pinned, Stop, fuzzing::ANSWER_MAX};
+use headrace_fuzz::{engine, memory, parts, take};
+use headrace_origin::{BodySink, Origin, Pinned, Stop, fuzzing::ANSWER_MAX};
 use libfuzzer_sys::fuzz_target;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -34,24 +34,6 @@ impl BodySink for Received {
     }
 }
 
-fn config() -> OriginConfig {
-    OriginConfig {
-        endpoint: "http://fuzz".to_owned(),
-        region: "r".to_owned(),
-        bucket: "b".to_owned(),
-        addressing: Addressing::Path,
-        anonymous: true,
-        ca_bundle: None,
-        proxy: None,
-        source_addresses: Vec::new(),
-        max_connections: 4,
-        connect_timeout: Duration::from_secs(1),
-        stall_timeout: Duration::from_secs(1),
-        max_bytes_per_second: None,
-        max_requests_per_second: None,
-    }
-}
-
 fuzz_target!(|data: &[u8]| {
     let mut rest = data;
     let [choice] = take(&mut rest);
@@ -59,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
     let version = (choice & 4 != 0).then(|| "v1".to_owned());
     let object = Pinned { key: "k".to_owned(), etag: "\"e1\"".to_owned(), version, size: SIZE };
     let answers: Vec<Vec<u8>> = parts(rest).map(|a| a[..a.len().min(ANSWER_MAX)].to_vec()).collect();
-    let origin = Origin::scripted(config(), answers.clone()).expect("a scripted origin");
+    let origin = Origin::scripted(engine::origin(), answers.clone()).expect("a scripted origin");
     let mut received = Received::default();
     let until = Instant::now() + Duration::from_secs(60);
     let bound = MEMORY_MAX + 16 * data.len();

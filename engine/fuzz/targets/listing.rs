@@ -5,12 +5,11 @@
 
 #![no_main]
 
-use headrace_fuzz::{memory, parts, take};
-use headrace_origin::{Addressing, ListSink, ListedObject, Origin, OriginConfig, Stop};
+use headrace_fuzz::{engine, memory, parts, take};
+use headrace_origin::{ListSink, ListedObject, Origin, Stop};
 use libfuzzer_sys::fuzz_target;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 /// Room for a page as text, as elements, and as objects, of whatever small elements it is made; and for an answer that lies about its length.
 const MEMORY_PER_BYTE: usize = 200;
@@ -23,24 +22,6 @@ impl ListSink for Pages {
     fn page(&self, _: u32, objects: &[ListedObject]) -> Result<(), Stop> {
         self.0.lock().map_err(|_| Stop)?.extend_from_slice(objects);
         Ok(())
-    }
-}
-
-fn config() -> OriginConfig {
-    OriginConfig {
-        endpoint: "http://fuzz".to_owned(),
-        region: "r".to_owned(),
-        bucket: "b".to_owned(),
-        addressing: Addressing::Path,
-        anonymous: true,
-        ca_bundle: None,
-        proxy: None,
-        source_addresses: Vec::new(),
-        max_connections: 4,
-        connect_timeout: Duration::from_secs(1),
-        stall_timeout: Duration::from_secs(1),
-        max_bytes_per_second: None,
-        max_requests_per_second: None,
     }
 }
 
@@ -57,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     let mut rest = data;
     let [choice] = take(&mut rest);
     let prefix = ["", "p/", "models/a b/"][usize::from(choice) % 3];
-    let origin = Origin::scripted(config(), parts(rest).map(answer)).expect("a scripted origin");
+    let origin = Origin::scripted(engine::origin(), parts(rest).map(answer)).expect("a scripted origin");
     let pages = Pages::default();
     let never = AtomicBool::new(false);
     let bound = MEMORY_MAX + MEMORY_PER_BYTE * data.len();
