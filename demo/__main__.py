@@ -23,7 +23,7 @@ from typing import Any
 
 from demo.load import PROMPT
 from demo.models import Model, models
-from demo.table import Run, table
+from demo.table import COUNTED, Run, table
 from demo.user import User, user
 from headrace.testing.seaweed import seaweed
 
@@ -59,17 +59,22 @@ def _round(someone: User, model: Model, *, tell: bool) -> list[Run]:
     source, directory = f"s3://{_BUCKET}/{model.prefix}", someone.home / model.prefix
     mounted = directory / model.weights
     _drop_from_page_cache(model.original)
-    first = Run("local disk, first read", _load(model, model.original), 0)
+    first = Run("local disk, first read", _load(model, model.original))
     answer = someone.headrace("mount", source, directory.name)
     if tell:
         print(f"\n$ headrace mount {source} ./{directory.name}\n{answer}", flush=True)
-    sent = [someone.origin_bytes()]
+    before = someone.counters()
     cold = _load(model, mounted)
-    sent.append(someone.origin_bytes())
-    again = Run("local disk, again", _load(model, model.original), 0)
+    after = someone.counters()
+    again = Run("local disk, again", _load(model, model.original))
     warm = _load(model, mounted)
-    sent.append(someone.origin_bytes())
-    runs = [first, Run("bucket, cold", cold, sent[1] - sent[0]), again, Run("bucket, warm", warm, sent[2] - sent[1])]
+    last = someone.counters()
+    runs = [
+        first,
+        Run("bucket, cold", cold, *(after[name] - before[name] for name in COUNTED)),
+        again,
+        Run("bucket, warm", warm, *(last[name] - after[name] for name in COUNTED)),
+    ]
     if len({run.told["answer"] for run in runs}) != 1:
         raise RuntimeError(f"{model.title}: the answers differ: {[run.told['answer'] for run in runs]}")
     _compare(model, directory)
@@ -107,6 +112,8 @@ def _drop_from_page_cache(path: Path) -> None:
 def _tell(model: Model, runs: list[Run]) -> None:
     size = sum((model.root / path).stat().st_size for path in model.files())
     print(f"{model.title}: {len(model.files())} files, {size:,} bytes, every byte compared with the original: equal")
+    ahead, used = sum(run.prefetched for run in runs), sum(run.prefetched_used for run in runs)
+    print(f"  fetched ahead of the loader: {ahead:,} bytes, of which it asked for {100 * used / max(ahead, 1):.1f} %")
     answer = runs[0].told["answer"]
     print(f"  {PROMPT}\n ➜{answer}\n" if model.loader == "gguf" else f"  {answer}\n")
 

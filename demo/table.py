@@ -19,13 +19,19 @@ STATES = {
 _HEAD = ("model", "read from", "loaded", "first token", "ratio", "origin bytes")
 
 
+# The node's counters that a run takes, in its order.
+COUNTED = ("origin_body_bytes_total", "prefetched_bytes_total", "prefetched_used_bytes_total")
+
+
 @dataclass(frozen=True)
 class Run:
-    """One load: in which state, what `demo.load` told, and the bytes that the server sent meanwhile."""
+    """One load: in which state, what `demo.load` told, and what the node counted meanwhile."""
 
     state: str
     told: dict[str, Any]
-    origin_bytes: int
+    origin_bytes: int = 0
+    prefetched: int = 0
+    prefetched_used: int = 0
 
     @property
     def ready(self) -> float:

@@ -50,9 +50,9 @@ class User:
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.headrace("status", "--json")))
 
-    def origin_bytes(self) -> int:
-        """Bytes of objects that the server has sent this user's node so far."""
-        return int(self.status()["counters"]["origin_body_bytes_total"])
+    def counters(self) -> dict[str, int]:
+        """Of this user's node so far."""
+        return {name: int(value) for name, value in self.status()["counters"].items()}
 
     def leave(self) -> None:
         """Unmounts everything and sees node and keeper end: by themselves when nothing is mounted, otherwise by force."""

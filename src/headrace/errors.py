@@ -134,6 +134,7 @@ class Replaced(ReadFailure):
 _BY_CODE: dict[str, type[HeadraceError]] = {
     "bad-setting": UsageError,
     "bad-request": UsageError,
+    "bad-order": UsageError,
     "bad-credentials": CredentialFailure,
     "expired-credentials": CredentialFailure,
     "access-denied": CredentialFailure,

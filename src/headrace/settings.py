@@ -62,6 +62,7 @@ SETTINGS = (
             "Default: as the system routes."),
     Setting("origin_bandwidth", "bytes", "0", "Most bytes a second from one origin; 0 is no ceiling."),
     Setting("origin_requests", "integer", "0", "Most requests a second to one origin; 0 is no ceiling."),
+    Setting("learn_order", "switch", "1", "Learn the order in which files are loaded, and fetch in it the next time; 0 does neither."),
     Setting("keep_snapshots", "integer", "10", "Versions of a volume to keep; the current one, the one before it and those "
             "mounted always stay."),
     Setting("log_size", "bytes", "16Mi", "The node's log is set aside, as one older file, when it is larger."),
@@ -93,6 +94,7 @@ class Settings:
     scrub_rate: int = 0
     verify_reads: bool = False
     interfaces: tuple[str, ...] = ()
+    learn_order: bool = True
 
     @property
     def runtime(self) -> Path:
@@ -142,6 +144,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         scrub_rate=_rate("scrub rate", values["scrub_rate"]),
         verify_reads=_switch("verify reads", values["verify_reads"]),
         interfaces=_addresses("interfaces", values["interfaces"]),
+        learn_order=_switch("learn order", values["learn_order"]),
     )
 
 

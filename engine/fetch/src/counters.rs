@@ -22,6 +22,10 @@ pub struct FetchCounters {
     pub demand_flights: AtomicU64,
     /// Flights started ahead of readers.
     pub prefetch_flights: AtomicU64,
+    /// Bytes of large files asked for ahead of readers.
+    pub prefetched_bytes: AtomicU64,
+    /// Those of them that a reader asked for afterwards.
+    pub prefetched_used_bytes: AtomicU64,
     /// Bytes that arrived from sources.
     pub fetched_bytes: AtomicU64,
     /// Bytes that arrived but were not kept: no room, or the disk did not keep up.
@@ -49,6 +53,8 @@ impl FetchCounters {
             ("wait_nanoseconds_total", self.wait_ns.load(Relaxed)),
             ("demand_flights_total", self.demand_flights.load(Relaxed)),
             ("prefetch_flights_total", self.prefetch_flights.load(Relaxed)),
+            ("prefetched_bytes_total", self.prefetched_bytes.load(Relaxed)),
+            ("prefetched_used_bytes_total", self.prefetched_used_bytes.load(Relaxed)),
             ("fetched_bytes_total", self.fetched_bytes.load(Relaxed)),
             ("unkept_bytes_total", self.unkept_bytes.load(Relaxed)),
             ("dropped_bytes_total", self.dropped_bytes.load(Relaxed)),

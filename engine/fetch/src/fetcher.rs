@@ -2,8 +2,11 @@
 
 use crate::budget::{Pool, PoolStatus, Relief};
 use crate::counters::{Event, Events, FetchCounters};
+use crate::errands::Errands;
 use crate::fill::Fill;
+use crate::load::Load;
 use crate::object::Object;
+use crate::part::Part;
 use crate::queue::Queue;
 use crate::source::Source;
 use crate::writer::Writer;
@@ -58,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<FetchCounters>,
     pub(crate) events: LimitedEvents,
     pub(crate) fill: Fill,
+    pub(crate) errands: Errands,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -117,6 +121,7 @@ impl Fetcher {
             counters,
             events: LimitedEvents::default(),
             fill: Fill::default(),
+            errands: Errands::default(),
             stopping: AtomicBool::new(false),
         });
         let fetcher = Arc::new(Self { shared, objects: Mutex::default(), threads: Mutex::default(), bell: Arc::default() });
@@ -134,6 +139,8 @@ impl Fetcher {
             let shared = Arc::clone(&self.shared);
             self.spawn(format!("write-{index}"), move || shared.writer.run())?;
         }
+        let shared = Arc::clone(&self.shared);
+        self.spawn("errands".to_owned(), move || shared.errands.run())?;
         let weak = Arc::downgrade(self);
         let bell = Arc::clone(&self.bell);
         self.spawn("deadline".to_owned(), move || tick(&weak, &bell))
@@ -145,8 +152,16 @@ impl Fetcher {
         Ok(())
     }
 
-    /// The object of `spec`, one for every `origin` name: bytes are fetched with the right of the one who asks.
-    pub fn object(&self, origin: &str, identity: ObjectIdentity, source: &Arc<dyn Source>, spec: ObjectSpec) -> Arc<Object> {
+    /// The object of `spec`, one for every `origin` name: bytes are fetched with the right of the one who asks. `load` is that of
+    /// its directory, with its name there, if reading it is worth learning from.
+    pub fn object(
+        &self,
+        origin: &str,
+        identity: ObjectIdentity,
+        source: &Arc<dyn Source>,
+        spec: ObjectSpec,
+        load: Option<(&Arc<Load>, &str)>,
+    ) -> Arc<Object> {
         let key = (identity.id(), origin.to_owned());
         let mut objects = self.objects.lock();
         if let Some(object) = objects.get(&key).and_then(Weak::upgrade) {
@@ -155,7 +170,8 @@ impl Fetcher {
         if objects.len() >= 1024 && objects.len().is_power_of_two() {
             objects.retain(|_, object| object.strong_count() > 0);
         }
-        let object = Arc::new(Object::new(spec, identity, Arc::clone(source), Arc::clone(&self.shared)));
+        let part = load.and_then(|(load, name)| Part::of(load, name, spec.size));
+        let object = Arc::new(Object::new(spec, identity, Arc::clone(source), Arc::clone(&self.shared), part));
         objects.insert(key, Arc::downgrade(&object));
         object
     }
@@ -204,6 +220,7 @@ impl Fetcher {
     /// shut the origins down, so that running flights end too.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Relaxed);
+        self.shared.errands.close();
         for flight in self.shared.queue.close() {
             flight.abandon();
         }

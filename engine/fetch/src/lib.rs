@@ -10,12 +10,13 @@
 //! A disk slower than the network must not slow a reader down to it: when the pool runs dry because the
 //! writer lags, segments that readers have already consumed are dropped unwritten and counted as unkept.
 //!
-//! Locks, outermost first: an object's state, then the queue or the pool. Replies are sent with none held.
+//! Locks, outermost first: an object's state, then its load, the queue or the pool. Replies are sent with none held.
 
 mod at_hand;
 mod blocking;
 mod budget;
 mod counters;
+mod errands;
 mod error;
 mod fetcher;
 mod fill;
@@ -25,8 +26,11 @@ mod flight;
 pub mod fuzzing;
 mod held;
 mod layout;
+mod load;
 mod memory;
 mod object;
+mod order;
+mod part;
 mod queue;
 mod ranges;
 mod reply;
@@ -40,7 +44,9 @@ pub use budget::PoolStatus;
 pub use counters::{Event, FetchCounters};
 pub use error::ReadError;
 pub use fetcher::{FetchConfig, Fetcher, ObjectSpec};
+pub use load::{Directory, Load};
 pub use object::Object;
+pub use order::{FILES_MAX, Order, STEPS_MAX, Step};
 pub use reply::{Piece, ReadReply};
 pub use segment::Segment;
 pub use source::Source;

@@ -4,6 +4,7 @@ use crate::at_hand::{Memory, assemble, uncovered};
 use crate::fetcher::{ObjectSpec, Shared};
 use crate::flight::{Flight, Landed};
 use crate::layout::Layout;
+use crate::part::Part;
 use crate::ranges::{cut, overlaps};
 use crate::segment::{SEGMENT, Segment};
 use crate::source::Source;
@@ -61,15 +62,22 @@ pub struct Object {
     pinned: Pinned,
     source: Arc<dyn Source>,
     shared: Arc<Shared>,
+    part: Option<Part>,
     /// `None` while no cache directory can take it; replaced after an eviction.
     file: Mutex<Option<Arc<CacheFile>>>,
     state: Mutex<State>,
 }
 
 impl Object {
-    pub(crate) fn new(spec: ObjectSpec, identity: ObjectIdentity, source: Arc<dyn Source>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        spec: ObjectSpec,
+        identity: ObjectIdentity,
+        source: Arc<dyn Source>,
+        shared: Arc<Shared>,
+        part: Option<Part>,
+    ) -> Self {
         let pinned = Pinned { key: spec.key.clone(), etag: spec.etag.clone(), version: spec.version.clone(), size: spec.size };
-        Self { spec, identity, pinned, source, shared, file: Mutex::new(None), state: Mutex::default() }
+        Self { spec, identity, pinned, source, shared, part, file: Mutex::new(None), state: Mutex::default() }
     }
 
     /// What the snapshot says of it.
@@ -167,8 +175,12 @@ impl Object {
             return reply.ready(Vec::new());
         }
         let file = self.cache_file();
+        let learned = self.part.as_ref().and_then(|p| p.note(&range, |places| self.window_limit(places), &self.shared.counters));
         let mut state = self.state.lock();
-        let ahead = self.look_ahead(&mut state, &range);
+        let ahead = match &learned {
+            Some(learned) => learned.next(&range),
+            None => self.look_ahead(&mut state, &range),
+        };
         let mut flights = Vec::new();
         let answer = if let Some(pieces) = assemble(&state.memory, file.as_deref(), &range) {
             Some((reply, Ok(pieces)))
@@ -182,8 +194,14 @@ impl Object {
             None
         };
         self.plan_prefetch(&mut state, file.as_deref(), &ahead, &mut flights);
+        for part in learned.iter().flat_map(|learned| &learned.here) {
+            self.plan_prefetch(&mut state, file.as_deref(), part, &mut flights);
+        }
         drop(state);
         self.launch(flights);
+        if let Some((part, learned)) = self.part.as_ref().zip(learned) {
+            part.send(&self.shared.errands, learned);
+        }
         if let Some(answer) = answer {
             self.send(answer);
         }
@@ -240,9 +258,22 @@ impl Object {
         !state.flights.is_empty() || state.memory.values().any(|s| !s.is_refused() && !s.is_kept())
     }
 
-    fn look_ahead(&self, state: &mut State, range: &Range<u64>) -> Range<u64> {
+    /// Fetches a part for a reader that is about to come.
+    pub(crate) fn fetch_part_ahead(self: &Arc<Self>, range: &Range<u64>) {
+        let file = self.cache_file();
+        let mut flights = Vec::new();
+        self.plan_prefetch(&mut self.state.lock(), file.as_deref(), range, &mut flights);
+        self.launch(flights);
+    }
+
+    /// The largest window of each of so many places that are read (bytes).
+    fn window_limit(&self, places: u64) -> u64 {
         let budget = self.shared.pool.limit() as u64 / 2;
-        let limit = (budget / state.streams.active() / 2).clamp(SEGMENT, WINDOW_MAX);
+        (budget / places / 2).clamp(SEGMENT, WINDOW_MAX)
+    }
+
+    fn look_ahead(&self, state: &mut State, range: &Range<u64>) -> Range<u64> {
+        let limit = self.window_limit(state.streams.active());
         let size = self.spec.size;
         let tensor = state.layout.get_or_insert_with(|| Layout::for_key(&self.spec.key)).tensor(range.start, size);
         state.streams.note(range, limit, &tensor, size)
@@ -302,9 +333,10 @@ impl Object {
             if index == last && ahead.start <= part.end && ahead.end > part.end {
                 let border = (part.end + DEMAND_EXTENSION) / SEGMENT * SEGMENT;
                 let wanted = part.end..border.min(ahead.end).max(part.end);
-                if let Some(more) = uncovered(&state.memory, &state.flights, file, &wanted, self.spec.size).first()
+                if let Some(more) = uncovered(&state.memory, &state.flights, file, &wanted, self.spec.size).into_iter().next()
                     && more.start == part.end
                 {
+                    self.note_ahead(&more);
                     part.end = more.end;
                 }
             }
@@ -327,7 +359,16 @@ impl Object {
         }
     }
 
+    fn note_ahead(&self, range: &Range<u64>) {
+        if let Some(part) = &self.part {
+            part.note_ahead(range, &self.shared.counters);
+        }
+    }
+
     fn add_flight(self: &Arc<Self>, state: &mut State, range: Range<u64>, urgent: bool, flights: &mut Vec<Arc<Flight>>) {
+        if !urgent {
+            self.note_ahead(&range);
+        }
         let flight = Flight::new(self, range, urgent, None);
         state.flights.push(Arc::clone(&flight));
         flights.push(flight);

@@ -42,6 +42,8 @@ struct Stream {
 pub(crate) struct Streams {
     streams: Vec<Stream>,
     clock: u64,
+    /// Places where reading began anew.
+    begun: u64,
     /// Lengths of the last two streams that were left for another, the latest last.
     left: [u64; 2],
 }
@@ -96,6 +98,7 @@ impl Streams {
     }
 
     fn begin(&mut self, read: &Range<u64>, tensor: &Range<u64>, size: u64) -> usize {
+        self.begun += 1;
         self.note_left();
         let tensor_end = if read.start == 0 { size } else { tensor.end };
         let bound = self.usual_length().map_or(tensor_end, |length| tensor_end.min(read.start + length));
@@ -126,6 +129,11 @@ impl Streams {
     /// How long streams have been lately, when they were all as long.
     fn usual_length(&self) -> Option<u64> {
         (self.left[0] == self.left[1] && self.left[0] > 0).then_some(self.left[0])
+    }
+
+    /// How often reading began at a place where it did not go on.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
     }
 
     /// Number of places with a window, among which the budget is shared.

@@ -67,7 +67,7 @@ impl Bench {
         let spec = ObjectSpec { key: "m.bin".into(), size, etag: "\"e\"".into(), version: None, archived: false };
         let identity = ObjectIdentity { endpoint: "http://s".into(), bucket: "b".into(), key: "m.bin".into(), pin: "\"e\"".into(), size };
         let source: Arc<dyn Source> = self.memory.clone();
-        self.fetcher.object("o", identity, &source, spec)
+        self.fetcher.object("o", identity, &source, spec, None)
     }
 }
 

@@ -4,7 +4,7 @@ use headrace_cache::{Cache, CacheConfig, CacheDirectory};
 use headrace_fetch::{FetchConfig, Fetcher, Source};
 use headrace_origin::{Addressing, BodySink, OriginConfig, OriginError, Pinned};
 use headrace_snapshot::{Builder, NewEntry, Snapshot, SnapshotHeader};
-use headrace_volume::Volume;
+use headrace_volume::{Loads, Volume};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Engine {
         let config = FetchConfig { memory_bytes: 32 << 20, workers: 2, writers: 1, deadline: Duration::from_secs(20) };
         let fetcher = Fetcher::start(cache(directory.path().join("cache")), config).expect("the engine's threads");
         let volume =
-            Volume { origin: "o".to_owned(), endpoint: "http://fuzz".to_owned(), bucket: "b".to_owned(), source: Arc::new(Known), fetcher };
+            Volume { origin: "o".to_owned(), endpoint: "http://fuzz".to_owned(), bucket: "b".to_owned(), source: Arc::new(Known), fetcher, loads: Loads::default() };
         let snapshot = snapshot(directory.path());
         Self { volume: Arc::new(volume), snapshot, _directory: directory }
     }

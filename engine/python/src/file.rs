@@ -54,6 +54,7 @@ impl Resolver for Origins {
         };
         let volume = self.0.lock().get(origin).cloned().ok_or_else(|| refused("origin", origin))?;
         let snapshot = headrace_snapshot::Snapshot::open(Path::new(snapshot)).map_err(|_| refused("snapshot", snapshot))?;
+        let snapshot = Arc::new(snapshot);
         let object = snapshot.find(path.trim_matches('/')).and_then(|id| volume.object(&snapshot, id));
         object.ok_or_else(|| refused("file", path))
     }

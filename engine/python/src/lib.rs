@@ -7,6 +7,7 @@ mod errors;
 mod file;
 mod logging;
 mod mounts;
+mod orders;
 mod origins;
 mod snapshots;
 mod warm;

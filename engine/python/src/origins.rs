@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::errors::{engine_error, from_origin};
 use headrace_origin::{Addressing, BodySink, Credentials, Origin, OriginConfig, OriginError, Pinned, Stop};
-use headrace_volume::Volume;
+use headrace_volume::{Loads, Volume};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::sync::Arc;
@@ -76,6 +76,7 @@ impl Engine {
             bucket: identity.bucket,
             source: origin.clone(),
             fetcher: Arc::clone(&self.fetcher),
+            loads: Loads::default(),
         });
         self.volumes.lock().insert(origin_id.clone(), volume);
         self.origins.lock().insert(origin_id, origin);

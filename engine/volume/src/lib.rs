@@ -2,6 +2,10 @@
 //!
 //! Every door (mount, SDK, hand-out) and every maintenance command turns a path into bytes in this one place.
 
+mod loads;
+
+pub use loads::Loads;
+
 use headrace_cache::ObjectIdentity;
 use headrace_fetch::{Fetcher, Object, ObjectSpec, Source};
 use headrace_snapshot::{EntryId, EntryKind, Snapshot};
@@ -19,13 +23,17 @@ pub struct Volume {
     pub source: Arc<dyn Source>,
     /// The engine.
     pub fetcher: Arc<Fetcher>,
+    /// What is learned of its directories.
+    pub loads: Loads,
 }
 
 impl Volume {
     /// The object behind a file of `snapshot`; `None` when `entry` is not a file.
-    pub fn object(&self, snapshot: &Snapshot, entry: EntryId) -> Option<Arc<Object>> {
+    pub fn object(self: &Arc<Self>, snapshot: &Arc<Snapshot>, entry: EntryId) -> Option<Arc<Object>> {
         let (identity, spec) = self.describe(snapshot, entry)?;
-        Some(self.fetcher.object(&self.origin, identity, &self.source, spec))
+        let load = self.load(snapshot, &spec);
+        let load = load.as_ref().map(|(load, name)| (load, name.as_str()));
+        Some(self.fetcher.object(&self.origin, identity, &self.source, spec, load))
     }
 
     /// The name in the cache of a file of `snapshot`; `None` when `entry` is not a file.

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import BusyFailure, MountFailure, NotFound, UsageError, from_code
 from headrace.node import resolver
+from headrace.node.finding import find_mount, inside
 from headrace.node.listing import publish_listing
 from headrace.node.metrics import text as prometheus
+from headrace.node.order_methods import ORDER_METHODS
 from headrace.node.space import check_room
 from headrace.node.volume_methods import VOLUME_METHODS
 from headrace.node.volumes import VolumeStore, parse_uri
@@ -29,41 +31,13 @@ _SHOWN = 20
 _KEYS = ("access_key", "secret_key", "session_token", "expires")
 
 
-def _find(node: Node, directory: str) -> tuple[str, dict[str, Any]]:
-    """The mount at a directory, or the one that holds a path."""
-    wanted = os.path.abspath(directory)
-    best = max(
-        ((i, m) for i, m in node.kept.mounts.items() if wanted == m["directory"] or wanted.startswith(m["directory"] + "/")),
-        key=lambda pair: len(pair[1]["directory"]),
-        default=None,
-    )
-    if best is None:
-        known = ", ".join(m["directory"] for m in node.kept.mounts.values()) or "none"
-        raise NotFound(
-            "not-mounted",
-            f"directory: {wanted} is not mounted by this node (mounted: {known}); see `headrace status`",
-        )
-    return best
-
-
-def _inside(mount: dict[str, Any], paths: list[str]) -> list[str]:
-    """Absolute paths as paths within the snapshot."""
-    found = []
-    for path in paths:
-        relative = os.path.relpath(path, mount["directory"])
-        if relative == ".." or relative.startswith("../"):
-            raise NotFound("unknown", f"path: {path} is not in {mount['directory']}; give paths of one mount at a time")
-        found.append("" if relative == "." else relative)
-    return [] if "" in found else found
-
-
 @contextlib.contextmanager
-def _looking_for(mount: dict[str, Any], snapshot: str, inside: list[str]) -> Iterator[None]:
+def _looking_for(mount: dict[str, Any], snapshot: str, within: list[str]) -> Iterator[None]:
     """Where a path was looked for in vain. The engine knows a snapshot only as a file, and looking beforehand would read all of it for each path."""
     try:
         yield
     except EngineError as error:
-        gone = [path for path in inside if error.code == "unknown" and Engine.snapshot_stat(snapshot, path) is None]
+        gone = [path for path in within if error.code == "unknown" and Engine.snapshot_stat(snapshot, path) is None]
         if not gone:
             raise
         raise NotFound(
@@ -100,7 +74,7 @@ def mount(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
         try:
             result = _mount_listed(node, mount_id, entry, params.get("snapshot"), progress)
         except BaseException:
-            node.engine.remove_origin(mount_id)
+            node.remove_origin(mount_id)
             raise
         progress.if_untold(partial(_take_back, node, mount_id))
         return result
@@ -165,7 +139,7 @@ def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str 
 def umount(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """Unmounts the mount at `directory`; with `lazy`, detaches it and ends it when its last user is gone."""
     with node.commands:
-        mount_id, entry = _find(node, params["directory"])
+        mount_id, entry = find_mount(node, params["directory"])
         if entry["directory"] != os.path.abspath(params["directory"]):
             raise NotFound(
                 "not-mounted",
@@ -213,7 +187,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """Node, cache, counters, events and all mounts, or the one that holds `directory`."""
     chosen = node.kept.mounts
     if params.get("directory"):
-        mount_id, entry = _find(node, params["directory"])
+        mount_id, entry = find_mount(node, params["directory"])
         chosen = {mount_id: entry}
     counters = node.engine.counters()
     return {
@@ -286,11 +260,11 @@ def refresh(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
 
     Progress: files and bytes listed so far. Answers what is new, changed and gone: how many, and the first paths of each.
     """
-    mount_id, entry = _find(node, params["directory"])
+    mount_id, entry = find_mount(node, params["directory"])
     version, change = publish_listing(node.engine, mount_id, _store(node, entry), progress)
     with node.commands:
         # It may have been unmounted, rolled back or refreshed meanwhile.
-        mount_id, entry = _find(node, params["directory"])
+        mount_id, entry = find_mount(node, params["directory"])
         switched = not entry["pin"] and version != entry["snapshot"]
         if switched:
             _switch(node, mount_id, entry, version)
@@ -307,7 +281,7 @@ def _switch(node: Node, mount_id: str, entry: dict[str, Any], version: str) -> N
 
 def snapshots(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """The versions held of the prefix mounted at `directory`, and how much of each can still be read."""
-    mount_id, entry = _find(node, params["directory"])
+    mount_id, entry = find_mount(node, params["directory"])
     store = _store(node, entry)
     versions = []
     for version in store.versions():
@@ -337,7 +311,7 @@ def _readable(store: VolumeStore, version: dict[str, Any], coverage: dict[str, A
 def rollback(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """Switches the mount that holds `directory` to `snapshot`, a version held."""
     with node.commands:
-        mount_id, entry = _find(node, params["directory"])
+        mount_id, entry = find_mount(node, params["directory"])
         store = _store(node, entry)
         version = store.find(params["snapshot"])
         if entry["pin"]:
@@ -355,12 +329,12 @@ def warm(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
 
     Progress: files and bytes held. Refuses beforehand what cannot fit.
     """
-    mount_id, entry = _find(node, params["paths"][0])
+    mount_id, entry = find_mount(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
-    inside = _inside(entry, params["paths"])
-    with _looking_for(entry, path, inside):
+    within = inside(entry, params["paths"])
+    with _looking_for(entry, path, within):
         return pull(
-            node.engine, mount_id, path, inside, progress, reserve_bytes=node.settings.cache_reserve,
+            node.engine, mount_id, path, within, progress, reserve_bytes=node.settings.cache_reserve,
             include=list(params.get("include") or ()), exclude=list(params.get("exclude") or ()),
         )  # fmt: skip
 
@@ -376,21 +350,21 @@ def cache_evict(node: Node, params: Params, _: Progress) -> dict[str, Any]:
         return {"bytes": node.engine.cache_evict(None)}
     if not params.get("paths"):
         raise UsageError("bad-request", "paths: there are none; name what to drop, or drop everything with `all`")
-    mount_id, entry = _find(node, params["paths"][0])
+    mount_id, entry = find_mount(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
-    inside = _inside(entry, params["paths"])
-    with _looking_for(entry, path, inside):
-        ids = node.engine.cache_ids(mount_id, path, inside)
+    within = inside(entry, params["paths"])
+    with _looking_for(entry, path, within):
+        ids = node.engine.cache_ids(mount_id, path, within)
     return {"bytes": node.engine.cache_evict(ids)}
 
 
 def cache_pin(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """Pins `paths`, or unpins them with `pinned` false; answers how many files."""
-    mount_id, entry = _find(node, params["paths"][0])
+    mount_id, entry = find_mount(node, params["paths"][0])
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
-    inside = _inside(entry, params["paths"])
-    with _looking_for(entry, path, inside):
-        return {"files": node.engine.cache_pin(mount_id, path, inside, bool(params["pinned"]))}
+    within = inside(entry, params["paths"])
+    with _looking_for(entry, path, within):
+        return {"files": node.engine.cache_pin(mount_id, path, within, bool(params["pinned"]))}
 
 
 def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:
@@ -428,7 +402,7 @@ def _try_out(node: Node, entry: dict[str, Any], origin: dict[str, Any]) -> None:
             raise
     finally:
         candidate.unlink(missing_ok=True)
-        node.engine.remove_origin(trial)
+        node.remove_origin(trial)
 
 
 def credentials(node: Node, params: Params, _: Progress) -> dict[str, Any]:
@@ -436,7 +410,7 @@ def credentials(node: Node, params: Params, _: Progress) -> dict[str, Any]:
 
     Answers when they expire (Unix time, or null).
     """
-    mount_id, _entry = _find(node, params["directory"])
+    mount_id, _entry = find_mount(node, params["directory"])
     return renew(node, mount_id, dict(params["environment"]))
 
 
@@ -464,5 +438,5 @@ METHODS: dict[str, Callable[[Node, Params, Progress], Any]] = {
     "mount": mount, "umount": umount, "status": status, "refresh": refresh, "snapshots": snapshots, "rollback": rollback,
     "warm": warm, "cache.list": cache_list, "cache.evict": cache_evict, "cache.pin": cache_pin,
     "cache.verify": cache_verify, "credentials": credentials, "metrics": metrics, "ping": ping,
-    "stop": stop, **VOLUME_METHODS,
+    "stop": stop, **ORDER_METHODS, **VOLUME_METHODS,
 }  # fmt: skip

@@ -27,6 +27,8 @@ METRICS: dict[str, str] = {
     "dropped_bytes_total": "Bytes given up unread because memory was needed; fetched again if asked for.",
     "demand_flights_total": "Ranges fetched because a reader waited.",
     "prefetch_flights_total": "Ranges fetched ahead of readers.",
+    "prefetched_bytes_total": "Bytes of files of 1 MiB and more asked for ahead of readers.",
+    "prefetched_used_bytes_total": "Of these, bytes that a reader asked for afterwards, through the node.",
     "flights_queued": "Ranges that wait for a connection now.",
     # Memory
     "buffer_limit_bytes": "The memory budget.",

@@ -43,6 +43,7 @@ TEXT = Kind(f"text of at most {TEXT_BYTES_MAX} bytes, without NUL", _is_text)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NUMBER = Kind(f"a number from 0 to {_U32_MAX}", _is_number)
 TEXTS = Kind(f"a list of {TEXT.words}", lambda value: isinstance(value, list) and all(map(_is_text, value)))
+OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 NAMED_TEXTS = Kind(
     f"names, each with {TEXT.words}",
     lambda value: isinstance(value, dict) and all(_is_text(name) and _is_text(text) for name, text in value.items()),
@@ -99,6 +100,10 @@ PARAMETERS: dict[str, dict[str, Kind]] = {
     "metrics": {},
     "ping": {},
     "stop": {},
+    "order.list": {"directory": TEXT},
+    "order.get": {"directory": TEXT},
+    "order.put": {"directory": TEXT, "order": OBJECT},
+    "order.drop": {"directory": TEXT},
     "volume.open": _SOURCE,
     "volume.list": {"volume": TEXT, "directory": TEXT, "start": _MAYBE_NUMBER},
     "volume.stat": {"volume": TEXT, "path": TEXT},

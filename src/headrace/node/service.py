@@ -25,6 +25,7 @@ from headrace.node import parcel, record
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
 from headrace.node.keeper import Kept, send_all
+from headrace.node.orders import Learning
 from headrace.node.parameters import checked
 from headrace.node.protocol import PROTOCOL, Lines, Malformed
 from headrace.node.runtime import other_end
@@ -106,6 +107,7 @@ class Node:
         self.fault: HeadraceError | None = None
         self.cacheless: str | None = None  # why mounts go on without their cache
         self.volumes = HeldVolumes(self)
+        self.learning = Learning(self.settings)
         try:
             self.engine = self._start_engine()
         except EngineError as error:
@@ -157,6 +159,11 @@ class Node:
 
     def add_origin(self, engine: Engine, origin_id: str, mount: dict[str, Any]) -> None:
         add_origin(engine, self.settings, origin_id, mount["bucket"], mount["origin"])
+        self.learning.recall(engine, origin_id, mount)
+
+    def remove_origin(self, origin_id: str) -> None:
+        self.learning.settle(self.engine, origin_id)
+        self.engine.remove_origin(origin_id)
 
     # The keeper
 
@@ -241,6 +248,8 @@ class Node:
             if time.monotonic() - renewed > _CREDENTIAL_CHECK_SECONDS:
                 renewed = time.monotonic()
                 self._renew_credentials()
+                if not self.fault:
+                    self.learning.look(self.engine)
                 in_use = [path for mount in self.kept.mounts.values() for path in mount["slots"].values()]
                 drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use + self.volumes.paths())
             if not self.kept.mounts and self.connections == 0 and time.monotonic() - self.last_used > self._patience():
@@ -256,6 +265,8 @@ class Node:
 
         self.stopping.set()
         stop_mounts(self)
+        if not self.fault:
+            self.learning.settle_all(self.engine)
         # Connections that come now find no socket and start a new keeper.
         for path in (self.settings.socket, self.settings.handout_socket):
             with contextlib.suppress(FileNotFoundError):

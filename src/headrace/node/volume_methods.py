@@ -79,7 +79,7 @@ class HeldVolumes:
                 del self._users[origin_id]
                 if origin_id in self._orphans:
                     self._orphans.remove(origin_id)
-                    self._node.engine.remove_origin(origin_id)
+                    self._node.remove_origin(origin_id)
 
     def retire(self, origin_id: str) -> None:
         """A mount is gone, and its origin with it unless volumes still read through it."""
@@ -87,7 +87,7 @@ class HeldVolumes:
             if self._users[origin_id]:
                 self._orphans.add(origin_id)
             else:
-                self._node.engine.remove_origin(origin_id)
+                self._node.remove_origin(origin_id)
 
     def hold(self, held: Held) -> str:
         volume_id = secrets.token_hex(6)

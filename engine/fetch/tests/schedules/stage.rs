@@ -71,7 +71,7 @@ impl Stage {
         let spec = ObjectSpec { key: "o".into(), size, etag: "\"e\"".into(), version: None, archived: false };
         let identity = ObjectIdentity { endpoint: "http://s".into(), bucket: "b".into(), key: "o".into(), pin: "\"e\"".into(), size };
         let source: Arc<dyn Source> = self.source.clone();
-        self.fetcher.object("origin", identity, &source, spec)
+        self.fetcher.object("origin", identity, &source, spec, None)
     }
 
     /// Asks as a door does, without waiting.

@@ -1,0 +1,39 @@
+"""Which mount, and what within it, a path names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import NotFound
+
+if TYPE_CHECKING:
+    from headrace.node.service import Node
+
+
+def find_mount(node: Node, directory: str) -> tuple[str, dict[str, Any]]:
+    """The mount at a directory, or the one that holds a path."""
+    wanted = os.path.abspath(directory)
+    best = max(
+        ((i, m) for i, m in node.kept.mounts.items() if wanted == m["directory"] or wanted.startswith(m["directory"] + "/")),
+        key=lambda pair: len(pair[1]["directory"]),
+        default=None,
+    )
+    if best is None:
+        known = ", ".join(m["directory"] for m in node.kept.mounts.values()) or "none"
+        raise NotFound(
+            "not-mounted",
+            f"directory: {wanted} is not mounted by this node (mounted: {known}); see `headrace status`",
+        )
+    return best
+
+
+def inside(mount: dict[str, Any], paths: list[str]) -> list[str]:
+    """Absolute paths as paths within the snapshot."""
+    found = []
+    for path in paths:
+        relative = os.path.relpath(path, mount["directory"])
+        if relative == ".." or relative.startswith("../"):
+            raise NotFound("unknown", f"path: {path} is not in {mount['directory']}; give paths of one mount at a time")
+        found.append("" if relative == "." else relative)
+    return [] if "" in found else found

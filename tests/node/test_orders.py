@@ -1,0 +1,87 @@
+"""Learned orders on disk, and what is no order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.errors import UsageError
+from headrace.node.orders import Order, OrderStore, parse
+
+ORDER = Order([("a.safetensors", 100), ("b.safetensors", 50)], [(0, 0, 10), (1, 0, 50), (0, 10, 100)])
+
+
+def store(path: Path) -> OrderStore:
+    return OrderStore(path, "http://e", "b")
+
+
+def test_an_order_survives_being_written_and_read(tmp_path: Path) -> None:
+    store(tmp_path).put("m/qwen", ORDER)
+    assert store(tmp_path).get("m/qwen") == ORDER
+    assert store(tmp_path).get("m/other") is None
+    assert OrderStore(tmp_path, "http://e", "c").get("m/qwen") is None
+    assert parse(json.loads(json.dumps(ORDER.document("m/qwen")))) == ORDER
+    assert ORDER.bytes == 150
+
+
+def test_directories_are_found_by_prefix(tmp_path: Path) -> None:
+    for directory in ("m", "m/qwen", "mm", ""):
+        store(tmp_path).put(directory, ORDER)
+    assert {name for name, _ in store(tmp_path).newest("m/")} == {"m", "m/qwen"}
+    assert len(list(store(tmp_path).newest(""))) == 4
+    assert len(list(store(tmp_path).newest("", 2))) == 2
+
+
+def test_only_so_many_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.node.orders._KEPT", 3)
+    for number in range(5):
+        store(tmp_path).put(f"m{number}", ORDER)
+    assert len(list(tmp_path.rglob("*.json"))) == 3
+    assert store(tmp_path).get("m4") == ORDER
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"headrace_order": 2}', b"[" * 100_000])
+def test_a_damaged_file_goes(tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path).put("m", ORDER)
+    (file,) = tmp_path.rglob("*.json")
+    file.write_bytes(content)
+    assert store(tmp_path).get("m") is None
+    assert not file.exists()
+    assert "learned order" in capfd.readouterr().err
+
+
+def test_dropping_tells_whether_there_was_one(tmp_path: Path) -> None:
+    store(tmp_path).put("m", ORDER)
+    assert store(tmp_path).drop("m")
+    assert not store(tmp_path).drop("m")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("headrace_order", 0),
+        ("files", None),
+        ("files", [["a"]]),
+        ("files", [["a/b", 100], ["b", 50]]),
+        ("files", [["", 100], ["b", 50]]),
+        ("files", [["\ud800", 100], ["b", 50]]),
+        ("files", [["a", -1], ["b", 50]]),
+        ("files", [["a", True], ["b", 50]]),
+        ("files", [["a", 1]] * 5000),
+        ("steps", {}),
+        ("steps", [[2, 0, 1]]),
+        ("steps", [[0, 5, 5]]),
+        ("steps", [[0, 0, 101]]),
+        ("steps", [[0, -1, 5]]),
+        ("steps", [[0, 0, 2**64]]),
+        ("steps", [[0, 0.0, 5]]),
+        ("steps", [[0, 0, 1]] * 70_000),
+    ],
+)
+def test_what_does_not_fit_is_named(part: str, value: Any) -> None:
+    document = {**json.loads(json.dumps(ORDER.document("m"))), part: value}
+    with pytest.raises(UsageError, match=r"order: .*(export)"):
+        parse(document)
