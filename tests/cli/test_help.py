@@ -19,6 +19,10 @@ def commands() -> list[list[str]]:
     return sorted(found)
 
 
+# Nothing but what holds other commands.
+GROUPS = ([], ["cache"], ["order"])
+
+
 @pytest.mark.parametrize("names", commands(), ids=" ".join)
 def test_help(names: list[str]) -> None:
     done = CliRunner().invoke(app, [*names, "--help"])
@@ -26,7 +30,7 @@ def test_help(names: list[str]) -> None:
     assert done.stdout.lstrip().startswith("Usage:")
 
 
-@pytest.mark.parametrize("names", [names for names in commands() if names and names != ["cache"]], ids=" ".join)
+@pytest.mark.parametrize("names", [names for names in commands() if names not in GROUPS], ids=" ".join)
 def test_every_command_has_an_example(names: list[str]) -> None:
     shown = CliRunner().invoke(app, [*names, "--help"]).stdout
     assert "Example: " in shown
@@ -37,7 +41,7 @@ def test_every_command_has_an_example(names: list[str]) -> None:
 OF_THEIR_OWN_FORM = (["metrics"], ["logs"], ["node"])
 
 
-@pytest.mark.parametrize("names", [n for n in commands() if n and n != ["cache"] and n not in OF_THEIR_OWN_FORM], ids=" ".join)
+@pytest.mark.parametrize("names", [n for n in commands() if n not in (*GROUPS, *OF_THEIR_OWN_FORM)], ids=" ".join)
 def test_every_command_that_tells_something_answers_programs(names: list[str]) -> None:
     assert "--json" in CliRunner().invoke(app, [*names, "--help"]).stdout
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def test_the_second_cold_load_is_fetched_in_the_order_of_the_first(headrace: Hea
 def test_an_order_is_carried_to_another_machine(headrace: Headrace, other: Headrace, bucket: Bucket, model: Model, tmp_path: Path) -> None:
     load(cold(headrace, bucket), model)
     file = str(tmp_path / "llm.order")
-    assert "24 steps" in headrace.run("order", "export", str(headrace.base / "mnt/llm"), file).stdout
+    (steps,) = re.findall(r"(\d+) steps", headrace.run("order", "export", str(headrace.base / "mnt/llm"), file).stdout)
+    assert len(model) * TENSORS * 0.7 < int(steps) <= len(model) * TENSORS
     directory = cold(other, bucket)
     assert "nothing was learned" in other.run("order", "ls", str(directory)).stdout
     other.run("order", "import", str(directory), file)
@@ -129,4 +131,5 @@ def test_what_is_no_order_is_refused(headrace: Headrace, bucket: Bucket, tmp_pat
     (tmp_path / "bad.order").write_text(content)
     done = headrace.run("order", "import", str(directory), str(tmp_path / "bad.order"), check=False)
     assert done.returncode == 2
-    assert "order" in done.stderr and "export" in done.stderr
+    assert "order" in done.stderr
+    assert "export" in done.stderr

@@ -133,8 +133,12 @@ def test_every_setting_reaches_the_node(tmp_path: Path, monkeypatch: pytest.Monk
         HEADRACE_DEADLINE="7",
         HEADRACE_KERNEL_MASK="epoch,resend",
         HEADRACE_CACHE_DIR="/a=b=/:/c",
+        HEADRACE_LEARN_ORDER="0",
+        HEADRACE_VERIFY_READS="1",
     )
     client.start_keeper(own)
+    # Sizes come with the directories.
+    assert {setting.variable for setting in settings.SETTINGS} - seen.keys() == {"HEADRACE_CACHE_SIZE"}
     assert settings.load({}, {**seen, "HEADRACE_CONFIG": str(tmp_path / "config.toml")}) == own
 
 

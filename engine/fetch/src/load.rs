@@ -13,14 +13,14 @@ use crate::order::{FILES_MAX, Order, STEPS_MAX, Step, Tape};
 use crate::stream::Streams;
 use headrace_cache::CHUNK;
 use headrace_sync::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A read that goes on where one of the last few steps ended, or ends where one begins, belongs to it: the requests of one
-/// reader overtake each other, and several readers take turns.
-const OPEN_STEPS: usize = 8;
+/// A read that goes on where a step ended that one of so many last reads belongs to, or ends where it begins, belongs to it too: the
+/// requests of one reader overtake each other, and several readers take turns.
+const RECENT: usize = 8;
 /// Places on the tape where reading may begin anew before it is asked whether the load follows it at all.
 const PATIENCE: u64 = 16;
 
@@ -70,6 +70,20 @@ struct File {
     ahead: Chunks,
 }
 
+impl File {
+    /// Notes what a reader asks for; gives what none had asked for before.
+    fn want(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let size = self.size;
+        self.wanted.add(range).into_iter().map(|part| part.start..part.end.min(size)).collect()
+    }
+
+    /// Bytes of a range that were asked for ahead of readers.
+    fn fetched_ahead(&self, range: &Range<u64>) -> u64 {
+        let chunks = (range.start / CHUNK..range.end.div_ceil(CHUNK)).filter(|&chunk| self.ahead.has(chunk));
+        chunks.map(|chunk| CHUNK.min(self.size - chunk * CHUNK)).sum()
+    }
+}
+
 struct Following {
     tape: Tape,
     streams: Streams,
@@ -84,6 +98,8 @@ struct State {
     files: Vec<File>,
     by_name: HashMap<String, u32>,
     steps: Vec<Step>,
+    /// The steps that the last reads belong to, the latest last.
+    recent: VecDeque<usize>,
     /// Steps were added since [`Load::order`] was last asked.
     grown: bool,
     following: Option<Following>,
@@ -169,6 +185,7 @@ impl State {
             if file.size != size {
                 *file = File { name: name.to_owned(), size, wanted: Chunks::default(), ahead: Chunks::default() };
                 self.steps.retain(|step| step.file != number);
+                self.recent.clear();
                 self.following = None;
             }
             return Some(number);
@@ -182,35 +199,39 @@ impl State {
         Some(number)
     }
 
+    fn append(&mut self, file: u32, range: Range<u64>) -> bool {
+        let found = self.recent.iter().rev().copied().find(|&index| {
+            let step = &self.steps[index];
+            step.file == file && (step.range.end == range.start || step.range.start == range.end)
+        });
+        let index = match found {
+            Some(index) => {
+                let known = &mut self.steps[index].range;
+                *known = known.start.min(range.start)..known.end.max(range.end);
+                index
+            }
+            None if self.steps.len() == STEPS_MAX => return false,
+            None => {
+                self.steps.push(Step { file, range });
+                self.steps.len() - 1
+            }
+        };
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(index);
+        true
+    }
+
     fn record(&mut self, number: u32, range: &Range<u64>, counters: &FetchCounters) {
         let Some(file) = self.files.get_mut(number as usize) else { return };
-        for fresh in file.wanted.add(range) {
-            let fresh = fresh.start..fresh.end.min(file.size);
-            let useful: u64 =
-                (fresh.start / CHUNK..fresh.end.div_ceil(CHUNK)).filter(|&c| file.ahead.has(c)).map(|c| CHUNK.min(file.size - c * CHUNK)).sum();
-            counters.prefetched_used_bytes.fetch_add(useful, Relaxed);
-            self.grown |= append(&mut self.steps, number, fresh);
+        let fresh = file.want(range);
+        let used: u64 = fresh.iter().map(|part| file.fetched_ahead(part)).sum();
+        counters.prefetched_used_bytes.fetch_add(used, Relaxed);
+        for part in fresh {
+            self.grown |= self.append(number, part);
         }
     }
-}
-
-fn append(steps: &mut Vec<Step>, file: u32, range: Range<u64>) -> bool {
-    let open = steps.len().saturating_sub(OPEN_STEPS);
-    for step in steps[open..].iter_mut().rev().filter(|step| step.file == file) {
-        if step.range.end == range.start {
-            step.range.end = range.end;
-            return true;
-        }
-        if step.range.start == range.end {
-            step.range.start = range.start;
-            return true;
-        }
-    }
-    if steps.len() == STEPS_MAX {
-        return false;
-    }
-    steps.push(Step { file, range });
-    true
 }
 
 impl Following {
@@ -287,7 +308,7 @@ mod tests {
             missed += coming[file as usize].add(&range).iter().map(|r| r.end - r.start).sum::<u64>();
             for step in second.note(file, &range, budget, &counters).expect("it follows") {
                 let fresh = coming[step.file as usize].add(&step.range);
-                assert_eq!(fresh, [step.range.clone()], "nothing is asked for twice");
+                assert_eq!(fresh, std::slice::from_ref(&step.range), "nothing is asked for twice");
                 asked += step.range.end - step.range.start;
                 second.note_ahead(step.file, &step.range, &counters);
             }
@@ -353,7 +374,11 @@ mod tests {
     fn an_order_with_nonsense_in_it_is_harmless() {
         let counters = FetchCounters::default();
         let load = load();
-        let steps = vec![Step { file: 9, range: 0..MIB }, Step { file: 0, range: 0..u64::MAX }, Step { file: 0, range: 9..3 }];
+        let steps = vec![
+            Step { file: 9, range: 0..MIB },
+            Step { file: 0, range: 0..u64::MAX },
+            Step { file: 0, range: Range { start: 9, end: 3 } },
+        ];
         load.follow(&Order { files: vec![("a".into(), TENSORS * 4 * MIB)], steps });
         let ahead = load.note(0, &(0..MIB), budget, &counters).expect("the file is on the tape");
         assert!(ahead.iter().all(|s| s.range.end <= TENSORS * 4 * MIB));

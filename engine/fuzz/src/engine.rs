@@ -94,8 +94,14 @@ impl Engine {
         let directory = scratch();
         let config = FetchConfig { memory_bytes: 32 << 20, workers: 2, writers: 1, deadline: Duration::from_secs(20) };
         let fetcher = Fetcher::start(cache(directory.path().join("cache")), config).expect("the engine's threads");
-        let volume =
-            Volume { origin: "o".to_owned(), endpoint: "http://fuzz".to_owned(), bucket: "b".to_owned(), source: Arc::new(Known), fetcher, loads: Loads::default() };
+        let volume = Volume {
+            origin: "o".to_owned(),
+            endpoint: "http://fuzz".to_owned(),
+            bucket: "b".to_owned(),
+            source: Arc::new(Known),
+            fetcher,
+            loads: Loads::default(),
+        };
         let snapshot = snapshot(directory.path());
         Self { volume: Arc::new(volume), snapshot, _directory: directory }
     }

@@ -177,19 +177,9 @@ def connect_or_start(settings: Settings) -> Client:
     raise NodeFailure("node-unreachable", f"node: it did not start; see {settings.log_file}")
 
 
-def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
-    """Starts a keeper in a session of its own; its log is the node's."""
-    runtime = settings.runtime
-    try:
-        private_directory(runtime)
-        log = os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise NodeFailure(
-            "node-unreachable",
-            f"runtime directory: {runtime}: {error}; set HEADRACE_NODE to a path you may write",
-        ) from error
-    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    environment |= {
+def told(settings: Settings) -> dict[str, str]:
+    """The settings in force as variables, for a node: it sees neither the options nor the environment of the command that starts it."""
+    return {
         "HEADRACE_CACHE_DIR": ":".join(f"{path}={size}" for path, size in settings.cache_directories),
         "HEADRACE_CACHE_RESERVE": str(settings.cache_reserve),
         "HEADRACE_CACHE_MAX_AGE": str(settings.cache_max_age or 0),
@@ -208,7 +198,22 @@ def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
         "HEADRACE_SCRUB_RATE": str(settings.scrub_rate),
         "HEADRACE_VERIFY_READS": str(int(settings.verify_reads)),
         "HEADRACE_INTERFACES": ",".join(settings.interfaces),
+        "HEADRACE_LEARN_ORDER": str(int(settings.learn_order)),
     }
+
+
+def start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
+    """Starts a keeper in a session of its own; its log is the node's."""
+    runtime = settings.runtime
+    try:
+        private_directory(runtime)
+        log = os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NodeFailure(
+            "node-unreachable",
+            f"runtime directory: {runtime}: {error}; set HEADRACE_NODE to a path you may write",
+        ) from error
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | told(settings)
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "headrace.node.keeper", "start", settings.socket],
