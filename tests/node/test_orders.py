@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,48 @@ def test_a_damaged_file_goes(tmp_path: Path, content: bytes, capfd: pytest.Captu
     assert store(tmp_path).get("m") is None
     assert not file.exists()
     assert "learned order" in capfd.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_no_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Orders lie on the cache disk, and a node goes on without it."""
+    store(tmp_path).put("m", ORDER)
+    (file,) = tmp_path.rglob("*.json")
+    file.unlink()
+    file.mkdir()
+    assert store(tmp_path).get("m") is None
+    assert list(store(tmp_path).newest("")) == []
+    assert "cannot read" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("directory", ["other", "\ud800"])
+def test_a_file_of_another_directory_goes(tmp_path: Path, directory: str, capfd: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path).put("m", ORDER)
+    (file,) = tmp_path.rglob("*.json")
+    file.write_text(json.dumps(ORDER.document(directory)))
+    assert store(tmp_path).get("m") is None
+    assert not file.exists()
+    assert "learned order" in capfd.readouterr().err
+
+
+def test_what_was_not_written_whole_leaves_nothing(tmp_path: Path) -> None:
+    class Unwritable(Order):
+        def document(self, directory: str) -> dict[str, Any]:
+            raise OSError("no space left")
+
+    store(tmp_path).put("m", ORDER)
+    with pytest.raises(OSError, match="no space"):
+        store(tmp_path).put("n", Unwritable([], []))
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".json"]
+
+
+def test_what_a_killed_node_was_writing_goes(tmp_path: Path) -> None:
+    store(tmp_path).put("m", ORDER)
+    folder = next(tmp_path.rglob("*.json")).parent
+    (folder / "old.part").touch()
+    os.utime(folder / "old.part", (1, 1))
+    (folder / "new.part").touch()
+    store(tmp_path).put("m", ORDER)
+    assert [path.name for path in folder.glob("*.part")] == ["new.part"]
 
 
 def test_dropping_tells_whether_there_was_one(tmp_path: Path) -> None:

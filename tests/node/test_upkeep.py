@@ -76,3 +76,29 @@ def test_a_log_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
     assert not upkeep.keep_log_small(write, tmp_path / "node.log", 1)
     os.close(read)
     os.close(write)
+
+
+def test_listings_are_cleared_away_before_a_command_can_begin_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A `refresh` that met the node just starting lost its listing to the clean-up."""
+    from headrace.node import service
+
+    order: list[str] = []
+
+    class Begun(Exception):
+        pass
+
+    class Threads:
+        def __init__(self, target: object, daemon: bool) -> None:
+            order.append(getattr(target, "__name__", ""))
+
+        def start(self) -> None:
+            raise Begun
+
+    monkeypatch.setattr(service, "drop_unfinished", lambda _snapshots: order.append("clean-up"))
+    monkeypatch.setattr(service.threading, "Thread", Threads)
+    monkeypatch.setattr(service.signal, "signal", lambda *_: None)
+    node = object.__new__(service.Node)
+    node.settings = type("", (), {"snapshots": tmp_path})()
+    with pytest.raises(Begun):
+        node.run()
+    assert order == ["clean-up", "_accept"]

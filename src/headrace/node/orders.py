@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _FILES_MAX = 4096
 _STEPS_MAX = 65_536
 _NAME_BYTES_MAX = 255
 _SIZE_MAX = 2**63 - 1
+_UNFINISHED = ".part"
+_UNFINISHED_SECONDS = 60.0
 # Orders of one bucket that are kept; those learned longest ago go.
 _KEPT = 256
 # Orders that a mount goes by; those learned last.
@@ -101,11 +104,24 @@ class OrderStore:
 
     def put(self, directory: str, order: Order) -> None:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", dir=self._directory, delete=False) as file:
-            json.dump(order.document(directory), file, separators=(",", ":"))
-        os.replace(file.name, self._path(directory))
+        self._drop_unfinished()
+        with tempfile.NamedTemporaryFile("w", dir=self._directory, suffix=_UNFINISHED, delete=False) as file:
+            try:
+                json.dump(order.document(directory), file, separators=(",", ":"))
+                file.flush()
+                os.replace(file.name, self._path(directory))
+            except BaseException:
+                os.unlink(file.name)  # a full disk gets its room back
+                raise
         for path in self._newest_first()[_KEPT:]:
             path.unlink(missing_ok=True)
+
+    def _drop_unfinished(self) -> None:
+        """What a node that was killed was writing."""
+        for path in self._directory.glob(f"*{_UNFINISHED}"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _UNFINISHED_SECONDS:
+                    path.unlink()
 
     def drop(self, directory: str) -> bool:
         """True if there was one."""
@@ -126,7 +142,7 @@ class OrderStore:
     def _newest_first(self) -> list[Path]:
         learned: list[tuple[float, Path]] = []
         for path in self._directory.glob("*.json"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone meanwhile, or on a disk that fails
                 learned.append((path.stat().st_mtime, path))
         return [path for _, path in sorted(learned, reverse=True)]
 
@@ -135,12 +151,20 @@ class OrderStore:
         """What a file holds. A damaged one is worth nothing, and goes."""
         try:
             document = json.loads(path.read_bytes())
-            return str(document["directory"]), parse(document)
+            directory = str(document["directory"])
+            if path.stem != _named(directory):
+                raise ValueError("it is another directory's")
+            directory.encode()  # the engine takes UTF-8
+            return directory, parse(document)
         except FileNotFoundError:
+            return None
+        except OSError as error:  # the cache disk fails: a load without an order is slower, and that is all
+            print(f"node: cannot read the learned order {path}: {error}", file=sys.stderr, flush=True)
             return None
         except (ValueError, TypeError, KeyError, UsageError, RecursionError) as error:
             print(f"node: dropping the learned order {path}: {error}", file=sys.stderr, flush=True)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a disk that fails, it is met again at the next start
+                path.unlink(missing_ok=True)
             return None
 
 
