@@ -3,8 +3,7 @@
 //! A write through the page cache leaves pages that serve the next read: the better way as long as the processors have
 //! time for it. Making a page and copying into it costs several times what receiving the bytes did, more on virtual
 //! machines that must first ask their host for memory. A writer that falls behind takes the short way instead: the disk
-//! fetches the bytes from the buffer they came in, and the pages are made afterwards, when nobody is in a hurry, by reading
-//! the file back (`Chore::Pages`; the disk then does the copying).
+//! fetches the bytes from the buffer they came in, and fills the pages too, when they are read back (`pages`).
 //!
 //! On a disk that is much slower than memory the short way is the longer one. So both are timed, and a writer in a hurry
 //! takes pages after all where the disk lately needed [`WORTH`] times as long for a byte; the other way is tried again
@@ -33,8 +32,10 @@ use crate::BLOCK;
 pub enum Haste {
     /// It does: the page cache gets the bytes too.
     None,
-    /// It does not: the disk gets them the quickest way there is.
+    /// It does not: the disk gets them the quickest way there is, and fills the pages meanwhile.
     Behind,
+    /// By far: as before, and the disk is left to the writers alone.
+    FarBehind,
 }
 
 /// Every file system takes direct writes of this alignment.
@@ -62,14 +63,14 @@ pub struct Ways {
     pages: AtomicU64,
     turn: AtomicU32,
     refused: AtomicBool,
-    /// When somebody was last in a hurry.
+    /// When somebody was last far behind.
     hurried: Mutex<Option<Instant>>,
 }
 
 impl Ways {
     /// Writes `bytes` at `offset`; true when they went past the page cache.
     pub fn write(&self, data: &File, direct: &mut Option<File>, bytes: &[u8], offset: u64, haste: Haste) -> io::Result<bool> {
-        if haste == Haste::Behind {
+        if haste == Haste::FarBehind {
             *self.hurried.lock() = Some(Instant::now());
         }
         if haste == Haste::None || !fit(bytes, offset) || !self.prefers_direct() {
@@ -92,7 +93,7 @@ impl Ways {
         }
     }
 
-    /// True when a writer of this directory was in a hurry within the last `age`.
+    /// True when a writer of this directory was far behind within the last `age`.
     pub fn hurried(&self, age: Duration) -> bool {
         self.hurried.lock().is_some_and(|at| at.elapsed() < age)
     }

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use crate::{BLOCK, CHUNK};
 
 const CHUNKS_PER_BLOCK: u64 = BLOCK / CHUNK;
@@ -17,8 +17,19 @@ struct Block {
     used: AtomicU32,
     /// Claimed by another boot and not yet proved.
     suspect: AtomicBool,
-    /// Written past the page cache, and not read back since.
-    cold: AtomicBool,
+    /// A [`Warmth`].
+    warmth: AtomicU8,
+}
+
+/// What a reader of a block finds in memory, unless the kernel has thrown it away since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warmth {
+    /// Pages that a processor has touched.
+    Warm,
+    /// Pages that the disk has filled and nobody has touched.
+    ReadBack,
+    /// Nothing: the block was written past the page cache.
+    Cold,
 }
 
 pub struct Bitmap {
@@ -30,8 +41,12 @@ pub struct Bitmap {
 
 impl Bitmap {
     pub fn new(size: u64) -> Bitmap {
-        let empty =
-            |_| Block { chunks: AtomicU64::new(0), used: AtomicU32::new(0), suspect: AtomicBool::new(false), cold: AtomicBool::new(false) };
+        let empty = |_| Block {
+            chunks: AtomicU64::new(0),
+            used: AtomicU32::new(0),
+            suspect: AtomicBool::new(false),
+            warmth: AtomicU8::new(Warmth::Warm as u8),
+        };
         Bitmap {
             size,
             blocks: (0..size.div_ceil(BLOCK)).map(empty).collect(),
@@ -138,7 +153,7 @@ impl Bitmap {
     /// Forgets a block.
     pub fn clear(&self, block: usize) {
         self.set_suspect(block, false);
-        self.set_cold(block, false);
+        self.set_warmth(block, Warmth::Warm);
         let before = self.blocks[block].chunks.swap(0, AcqRel);
         self.present_bytes.fetch_sub(self.bytes_of(block, before), AcqRel);
     }
@@ -156,12 +171,16 @@ impl Bitmap {
         };
     }
 
-    pub fn is_cold(&self, block: usize) -> bool {
-        self.blocks[block].cold.load(Relaxed)
+    pub fn warmth(&self, block: usize) -> Warmth {
+        match self.blocks[block].warmth.load(Relaxed) {
+            warmth if warmth == Warmth::Warm as u8 => Warmth::Warm,
+            warmth if warmth == Warmth::ReadBack as u8 => Warmth::ReadBack,
+            _ => Warmth::Cold,
+        }
     }
 
-    pub fn set_cold(&self, block: usize, cold: bool) {
-        self.blocks[block].cold.store(cold, Relaxed);
+    pub fn set_warmth(&self, block: usize, warmth: Warmth) {
+        self.blocks[block].warmth.store(warmth as u8, Relaxed);
     }
 
     pub fn use_block(&self, block: usize, tick: u32) {

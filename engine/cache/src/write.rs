@@ -14,6 +14,7 @@ use crate::direct::Haste;
 use crate::directory::Directory;
 use crate::file::{Disk, Writing};
 use crate::format::{self, Record};
+use crate::presence::Warmth;
 use crate::{BLOCK, CHUNK, CacheError, CacheFile, direct, evict, space};
 
 /// What became of bytes handed to [`CacheFile::write`].
@@ -64,6 +65,9 @@ impl CacheFile {
         let mut kept = self.keep(offset, data, &digests, haste);
         if kept == Err(Unkept::DiskFull) && self.make_room_after_all(data.len() as u64) {
             kept = self.keep(offset, data, &digests, haste);
+        }
+        if kept.is_ok() && haste == Haste::Behind {
+            self.read_back_steps(offset..end);
         }
         match kept {
             Ok(false) => Kept::Yes,
@@ -152,7 +156,7 @@ impl CacheFile {
             let bytes = &data[(absent.start - range.start) as usize..(absent.end - range.start) as usize];
             if disk.directory.ways.write(&disk.data, &mut writing.direct, bytes, absent.start, haste)? {
                 Counters::add(&self.shared.counters.direct_bytes, bytes.len() as u64);
-                self.presence.spans(absent).for_each(|(block, _)| self.presence.set_cold(block, true));
+                self.presence.spans(absent).for_each(|(block, _)| self.presence.set_warmth(block, Warmth::Cold));
             }
             Counters::add(&self.shared.counters.written_bytes, bytes.len() as u64);
         }

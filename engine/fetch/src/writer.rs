@@ -29,13 +29,26 @@ struct State {
     closed: bool,
     /// When the pool was last dry because of the disk.
     lagged: Option<Instant>,
-    /// When more segments than the backlog last waited.
+    /// When more than a few segments last waited, and when more than the backlog did.
     behind: Option<Instant>,
+    far_behind: Option<Instant>,
 }
 
 impl State {
     fn lagging(&self) -> bool {
         self.lagged.is_some_and(|at| self.queue.len() > CAUGHT_UP || at.elapsed() < REMEMBERED)
+    }
+
+    /// For a segment of an object that fits into the backlog, or does not.
+    fn haste(&self, fits: bool) -> Haste {
+        let lately = |when: Option<Instant>| when.is_some_and(|at| at.elapsed() < HURRIED);
+        if lately(self.far_behind) {
+            Haste::FarBehind
+        } else if !fits && lately(self.behind) {
+            Haste::Behind
+        } else {
+            Haste::None
+        }
     }
 }
 
@@ -44,8 +57,8 @@ pub(crate) struct Writer {
     changed: Condvar,
     counters: Arc<FetchCounters>,
     held: Held,
-    /// When more segments than this wait, the writer has fallen behind.
-    backlog: usize,
+    /// A file that fits into this may wait until so much does.
+    backlog_bytes: u64,
 }
 
 /// The disk has caught up when no more than this waits for it.
@@ -58,11 +71,10 @@ const HURRIED: Duration = Duration::from_secs(1);
 const SCAN: usize = 64;
 
 impl Writer {
-    /// A writer that may let `backlog_bytes` wait before it hurries: the memory is there to take up what comes in bursts, and a
-    /// file that fits into it gets its pages by being written, so that a second read finds them at once.
+    /// A writer that may let `backlog_bytes` wait before it hurries with files that fit into them: the memory is there to take up
+    /// what comes in bursts, and they get their pages by being written.
     pub(crate) fn new(counters: Arc<FetchCounters>, backlog_bytes: u64) -> Arc<Self> {
-        let backlog = usize::try_from(backlog_bytes / SEGMENT).unwrap_or(usize::MAX).max(CAUGHT_UP);
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters, held: Held::default(), backlog })
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters, held: Held::default(), backlog_bytes })
     }
 
     pub(crate) fn push(&self, object: Arc<Object>, segment: Arc<Segment>) {
@@ -73,8 +85,12 @@ impl Writer {
             return object.release_segment(&segment, false);
         }
         state.queue.push_back(Entry { object, segment });
-        if state.queue.len() > self.backlog {
-            state.behind = Some(Instant::now());
+        let now = Instant::now();
+        if state.queue.len() > CAUGHT_UP {
+            state.behind = Some(now);
+        }
+        if state.queue.len() as u64 * SEGMENT > self.backlog_bytes {
+            state.far_behind = Some(now);
         }
         drop(state);
         self.changed.notify_one();
@@ -99,8 +115,8 @@ impl Writer {
         loop {
             if let Some(entry) = state.queue.pop_front() {
                 state.writing += 1;
-                let behind = state.behind.is_some_and(|at| at.elapsed() < HURRIED);
-                return Some((entry, if behind { Haste::Behind } else { Haste::None }));
+                let haste = state.haste(entry.object.spec().size <= self.backlog_bytes);
+                return Some((entry, haste));
             }
             if state.closed {
                 return None;
