@@ -8,12 +8,11 @@
 //! On a disk that is much slower than memory the short way is the longer one. So both are timed, and a writer in a hurry
 //! takes pages after all where the disk lately needed [`WORTH`] times as long for a byte; the other way is tried again
 //! from time to time.
-
 //!
-//! Pages and direct writes of one file keep out of each other's way. The kernel throws pages of a range away before and
-//! after a direct write to it; should somebody read there meanwhile, pages of what was a hole could stay. So as long as a
-//! file is incomplete nothing is read from it but ranges that are present, each on its own: no read-ahead
-//! ([`expect_pieces`]). And a file that was complete once, whose pages may be anywhere, is never written this way again.
+//! Pages and direct writes of one file agree: the kernel throws pages of a range away before and after a direct write to it, and
+//! the range becomes present after that. To leave it little to throw away, nothing is read from an incomplete file but ranges that
+//! are present ([`expect_pieces`]). And a file that was complete once, whose pages may be mapped anywhere, is never written this way
+//! again. See docs/decisions/0023.
 
 use std::fs::{File, OpenOptions};
 use std::io;
