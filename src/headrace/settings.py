@@ -51,7 +51,7 @@ SETTINGS = (
             "Blocks that the kernel reads itself (passthrough) are not compared: mask `passthrough` where they must be."),
     Setting("memory", "bytes", "", "Budget for buffers. Default: an eighth of the memory (of the control group's "
             "limit where there is one), between 64 MiB and 512 MiB."),
-    Setting("page_cache", "bytes", "", "Largest file that is read back into memory, when nobody is in a hurry, after it came too fast for the page "
+    Setting("page_cache", "bytes", "", "Largest file that is read back into memory after it came too fast for the page "
             "cache. Default: half of the memory (as above)."),
     Setting("node", "path", "", "Socket of the node. Default: in the runtime directory, one for a cache directory."),
     Setting("deadline", "seconds", "300", "A read that gets no bytes for this long fails with EIO."),

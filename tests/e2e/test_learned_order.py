@@ -113,6 +113,25 @@ def test_an_order_of_a_kill_ago_is_gone_by(headrace: Headrace, bucket: Bucket, m
     assert share_ahead(headrace, model) > 0.9
 
 
+def test_an_order_that_cannot_be_read_ends_neither_mount_nor_node(headrace: Headrace, bucket: Bucket, model: Model) -> None:
+    """The node used to die of it at each start, and readers waited."""
+    directory = cold(headrace, bucket)
+    load(directory, model)
+    headrace.run("order", "ls", str(directory))  # which keeps what was learned
+    (file,) = headrace.base.rglob("orders/*/*.json")
+    file.unlink()
+    file.mkdir()  # stands for any error of the disk
+    before = headrace.node_pid()
+    os.kill(before, 9)
+    assert sorted(os.listdir(directory)) == sorted(model)
+    load(directory, model)
+    assert headrace.node_pid() != before
+    assert "cannot read the learned order" in headrace.log()
+    headrace.mount(bucket.uri("m"), "second")
+    load(headrace.base / "second" / "llm", model)
+    headrace.run("node", "--stop")
+
+
 def test_orders_can_be_forgotten_and_switched_off(headrace: Headrace, bucket: Bucket, model: Model) -> None:
     directory = cold(headrace, bucket)
     load(directory, model)

@@ -65,6 +65,16 @@ def test_a_file_that_cannot_be_read_is_no_order(tmp_path: Path, capfd: pytest.Ca
     assert "cannot read" in capfd.readouterr().err
 
 
+def test_a_directory_that_cannot_be_read_has_no_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(_path: Path, _pattern: str) -> list[Path]:
+        raise OSError("input/output error")
+
+    store(tmp_path).put("m", ORDER)
+    monkeypatch.setattr(Path, "glob", fail)
+    assert list(store(tmp_path).newest("")) == []
+    assert "cannot read" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("directory", ["other", "\ud800"])
 def test_a_file_of_another_directory_goes(tmp_path: Path, directory: str, capfd: pytest.CaptureFixture[str]) -> None:
     store(tmp_path).put("m", ORDER)

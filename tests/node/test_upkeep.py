@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import NotFound
-from headrace.node import upkeep
+from headrace.node import service, upkeep
 from headrace.node.volumes import VolumeStore
 
 REPORT = {"files": 1, "bytes": 1, "skipped": 0, "versioned": False}
@@ -80,8 +80,6 @@ def test_a_log_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
 
 def test_listings_are_cleared_away_before_a_command_can_begin_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A `refresh` that met the node just starting lost its listing to the clean-up."""
-    from headrace.node import service
-
     order: list[str] = []
 
     class Begun(Exception):

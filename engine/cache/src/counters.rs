@@ -31,7 +31,7 @@ counters! {
     written_bytes,
     /// Of these, bytes written past the page cache, because they came faster than pages could be made for them.
     direct_bytes,
-    /// Bytes of such files read back into memory when nobody was in a hurry.
+    /// Bytes of such files read back into memory afterwards.
     read_back_bytes,
     /// Files that had bytes from before this process.
     adopted_files,

@@ -253,7 +253,7 @@ impl CacheFile {
 
 /// Reads a step of a file, and nothing else, into the page cache, in huge pages if there are any.
 fn populate(file: &File, start: u64, length: usize) -> io::Result<()> {
-    let length = length.next_multiple_of(4096);
+    let length = length.next_multiple_of(PAGE as usize);
     // SAFETY: asks for new memory at no particular place, readable only.
     let view =
         unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), start as libc::off_t) };

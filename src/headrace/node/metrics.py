@@ -57,7 +57,7 @@ METRICS: dict[str, str] = {
     "cache_limit_bytes": "The size limit of all cache directories together.",
     "cache_written_bytes_total": "Bytes written into cache files.",
     "cache_direct_bytes_total": "Of these, bytes written past the page cache because they came faster than pages could be made for them.",
-    "cache_read_back_bytes_total": "Bytes of such files read back into memory when nobody was in a hurry.",
+    "cache_read_back_bytes_total": "Bytes of such files read back into memory afterwards.",
     "cache_files_to_read_back": "Files of which that is still to come.",
     "cache_adopted_files_total": "Files that had bytes from before this process.",
     "cache_completed_files_total": "Files that became complete.",

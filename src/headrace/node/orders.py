@@ -141,13 +141,21 @@ class OrderStore:
 
     def _newest_first(self) -> list[Path]:
         learned: list[tuple[float, Path]] = []
-        for path in self._directory.glob("*.json"):
-            with contextlib.suppress(OSError):  # gone meanwhile, or on a disk that fails
-                learned.append((path.stat().st_mtime, path))
+        try:
+            for path in self._directory.glob("*.json"):
+                with contextlib.suppress(FileNotFoundError):
+                    learned.append((path.stat().st_mtime, path))
+        except OSError as error:
+            self._cannot_read(self._directory, error)
         return [path for _, path in sorted(learned, reverse=True)]
 
     @staticmethod
-    def _read(path: Path) -> tuple[str, Order] | None:
+    def _cannot_read(path: Path, error: OSError) -> None:
+        """The cache disk fails: a load without an order is slower, and that is all."""
+        print(f"node: cannot read the learned order {path}: {error}", file=sys.stderr, flush=True)
+
+    @classmethod
+    def _read(cls, path: Path) -> tuple[str, Order] | None:
         """What a file holds. A damaged one is worth nothing, and goes."""
         try:
             document = json.loads(path.read_bytes())
@@ -158,8 +166,8 @@ class OrderStore:
             return directory, parse(document)
         except FileNotFoundError:
             return None
-        except OSError as error:  # the cache disk fails: a load without an order is slower, and that is all
-            print(f"node: cannot read the learned order {path}: {error}", file=sys.stderr, flush=True)
+        except OSError as error:
+            cls._cannot_read(path, error)
             return None
         except (ValueError, TypeError, KeyError, UsageError, RecursionError) as error:
             print(f"node: dropping the learned order {path}: {error}", file=sys.stderr, flush=True)
