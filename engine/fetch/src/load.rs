@@ -8,21 +8,20 @@
 //! The same books tell what prefetch was good for: which chunks were asked for ahead of readers, and which of these a reader wanted.
 
 use crate::Object;
+use crate::chunks::Chunks;
 use crate::counters::FetchCounters;
-use crate::order::{FILES_MAX, Order, STEPS_MAX, Step, Tape};
-use crate::stream::Streams;
-use headrace_cache::CHUNK;
+use crate::following::{Ahead, Elsewhere, Following};
+use crate::order::{FILES_MAX, Order, STEPS_MAX, Step};
+use crate::room::{Room, Taken};
 use headrace_sync::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 
 /// A read that goes on where a step ended that one of so many last reads belongs to, or ends where it begins, belongs to it too: the
 /// requests of one reader overtake each other, and several readers take turns.
 const RECENT: usize = 8;
-/// Places on the tape where reading may begin anew before it is asked whether the load follows it at all.
-const PATIENCE: u64 = 16;
 
 /// Finds the files of a directory: those of a tape that nobody has opened yet.
 pub trait Directory: Send + Sync {
@@ -30,74 +29,41 @@ pub trait Directory: Send + Sync {
     fn file(&self, name: &str, size: u64) -> Option<Arc<Object>>;
 }
 
-/// A set of a file's chunks.
-#[derive(Default)]
-struct Chunks(Vec<u64>);
-
-impl Chunks {
-    fn has(&self, chunk: u64) -> bool {
-        usize::try_from(chunk / 64).is_ok_and(|word| self.0.get(word).is_some_and(|bits| bits >> (chunk % 64) & 1 == 1))
-    }
-
-    /// Takes the chunks of a range in; gives those that were not there, as ranges of bytes.
-    fn add(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
-        let mut fresh: Vec<Range<u64>> = Vec::new();
-        for chunk in range.start / CHUNK..range.end.div_ceil(CHUNK) {
-            if self.has(chunk) {
-                continue;
-            }
-            let Ok(word) = usize::try_from(chunk / 64) else { break };
-            if self.0.len() <= word {
-                self.0.resize(word + 1, 0);
-            }
-            self.0[word] |= 1 << (chunk % 64);
-            let bytes = chunk * CHUNK..(chunk + 1) * CHUNK;
-            match fresh.last_mut() {
-                Some(last) if last.end == bytes.start => last.end = bytes.end,
-                _ => fresh.push(bytes),
-            }
-        }
-        fresh
-    }
+/// What the loads of a volume share.
+#[derive(Clone)]
+pub struct LoadLimits {
+    /// Steps that they may record together.
+    pub recorded: Arc<Room>,
+    /// Steps of the orders that they go by, together.
+    pub followed: Arc<Room>,
+    /// Whether anything is recorded at all.
+    pub learns: bool,
 }
 
+/// A file that was opened. One of another size is another file, whatever its name.
 struct File {
-    name: String,
+    name: Arc<str>,
     size: u64,
+    /// Whoever has it open, if still.
+    object: Weak<Object>,
     /// What readers have asked for.
     wanted: Chunks,
-    /// What was asked for ahead of them.
+    /// What was asked for ahead of them and has not been wanted since.
     ahead: Chunks,
+    /// A later one of the same name has another size: what was learned of this one is void, until it is opened again.
+    outdated: bool,
+    /// It could not be fetched: no more is tried for a reader to come, until one reads it.
+    given_up: bool,
+    /// Its number in what is followed.
+    followed: Option<u32>,
 }
 
-impl File {
-    /// Notes what a reader asks for; gives what none had asked for before.
-    fn want(&mut self, range: &Range<u64>) -> Vec<Range<u64>> {
-        let size = self.size;
-        self.wanted.add(range).into_iter().map(|part| part.start..part.end.min(size)).collect()
-    }
-
-    /// Bytes of a range that were asked for ahead of readers.
-    fn fetched_ahead(&self, range: &Range<u64>) -> u64 {
-        let chunks = (range.start / CHUNK..range.end.div_ceil(CHUNK)).filter(|&chunk| self.ahead.has(chunk));
-        chunks.map(|chunk| CHUNK.min(self.size - chunk * CHUNK)).sum()
-    }
-}
-
-struct Following {
-    tape: Tape,
-    streams: Streams,
-    /// Steps that a reader came to, each once, and how many of them by another way than along the tape.
-    reached: u64,
-    begun: u64,
-    seen: Vec<bool>,
-}
-
-#[derive(Default)]
 struct State {
     files: Vec<File>,
-    by_name: HashMap<String, u32>,
+    /// Those of each name, one for each size.
+    by_name: HashMap<Arc<str>, Vec<u32>>,
     steps: Vec<Step>,
+    room: Taken,
     /// The steps that the last reads belong to, the latest last.
     recent: VecDeque<usize>,
     /// Steps were added since [`Load::order`] was last asked.
@@ -108,52 +74,74 @@ struct State {
 /// The loads of one directory since it was first opened.
 pub struct Load {
     directory: Arc<dyn Directory>,
+    limits: LoadLimits,
     state: Mutex<State>,
 }
 
 impl Load {
     /// Nothing recorded, nothing to follow.
-    pub fn new(directory: Arc<dyn Directory>) -> Self {
-        Self { directory, state: Mutex::default() }
+    pub fn new(directory: Arc<dyn Directory>, limits: LoadLimits) -> Self {
+        let state = State::new(&limits);
+        Self { directory, limits, state: Mutex::new(state) }
     }
 
-    /// The number of a file; `None` when there are too many.
-    pub(crate) fn number(&self, name: &str, size: u64) -> Option<u32> {
-        self.state.lock().number(name, size)
+    /// The number of a file that is opened; `None` when there are too many.
+    pub(crate) fn number(&self, name: &str, size: u64, object: Weak<Object>) -> Option<u32> {
+        self.state.lock().number(name, size, object)
     }
 
     /// From now on, what comes next is told by an earlier load.
     pub fn follow(&self, order: &Order) {
+        let following = Following::new(order, &self.limits.followed);
+        self.state.lock().follow(following);
+    }
+
+    /// The same, unless a load is in the midst of another order: it would lose its place.
+    pub fn follow_next(&self, order: &Order) {
+        let following = Following::new(order, &self.limits.followed);
         let mut state = self.state.lock();
-        let numbers: Vec<_> = order.files.iter().map(|(name, size)| state.number(name, *size)).collect();
-        let known = order.steps.iter().filter_map(|step| {
-            let file = numbers.get(step.file as usize).copied().flatten()?;
-            let end = step.range.end.min(state.files[file as usize].size);
-            Some(Step { file, range: step.range.start.min(end)..end })
-        });
-        let tape = Tape::new(known);
-        let seen = vec![false; order.steps.len()];
-        state.following = Some(Following { tape, streams: Streams::default(), reached: 0, begun: 0, seen });
+        if !state.following.as_ref().is_some_and(Following::is_under_way) {
+            state.follow(following);
+        }
+    }
+
+    /// Forgets what was recorded, and what is followed. What is read again is learned again.
+    pub fn reset(&self) {
+        let mut state = self.state.lock();
+        state.steps = Vec::new();
+        state.room = Taken::nothing(&self.limits.recorded);
+        state.recent.clear();
+        state.grown = false;
+        state.follow(None);
+        for file in &mut state.files {
+            file.wanted = Chunks::default();
+        }
     }
 
     /// What was asked for so far, in order; `None` when nothing has come since it was last asked.
     pub fn order(&self) -> Option<Order> {
         let mut state = self.state.lock();
-        if !std::mem::take(&mut state.grown) {
-            return None;
-        }
-        let files = state.files.iter().map(|file| (file.name.clone(), file.size)).collect();
-        Some(Order { files, steps: state.steps.clone() })
+        std::mem::take(&mut state.grown).then(|| state.order())
+    }
+
+    /// True while [`Load::order`] has something to tell.
+    pub fn has_grown(&self) -> bool {
+        self.state.lock().grown
     }
 
     /// Notes what a reader asks for. Where it follows an earlier load, tells what to fetch ahead of it (maybe nothing); `None` where
     /// the file alone must tell. `budget` (bytes) is shared by the places that are read.
-    pub(crate) fn note(&self, file: u32, range: &Range<u64>, budget: impl Fn(u64) -> u64, counters: &FetchCounters) -> Option<Vec<Step>> {
+    pub(crate) fn note(&self, file: u32, range: &Range<u64>, budget: impl Fn(u64) -> u64, counters: &FetchCounters) -> Option<Ahead> {
         let mut state = self.state.lock();
         let state = &mut *state;
-        state.record(file, range, counters);
+        if self.limits.learns {
+            state.record(file, range);
+        }
+        let file = state.files.get_mut(file as usize)?;
+        file.given_up = false;
+        counters.prefetched_used_bytes.fetch_add(file.ahead.take(range, file.size), Relaxed);
         let following = state.following.as_mut()?;
-        let ahead = following.note(file, range, budget);
+        let ahead = following.note(file.followed?, range, budget);
         if following.is_useless() {
             state.following = None;
             return None;
@@ -163,40 +151,118 @@ impl Load {
 
     /// Notes what is fetched ahead of readers.
     pub(crate) fn note_ahead(&self, file: u32, range: &Range<u64>, counters: &FetchCounters) {
-        let mut state = self.state.lock();
-        if let Some(file) = state.files.get_mut(file as usize) {
-            let fresh: u64 = file.ahead.add(range).iter().map(|r| r.end.min(file.size) - r.start).sum();
+        if let Some(file) = self.state.lock().files.get_mut(file as usize) {
+            // Of what was asked for before, nothing is there any more.
+            let fresh = range.end.min(file.size).saturating_sub(range.start);
+            file.ahead.add(range);
             counters.prefetched_bytes.fetch_add(fresh, Relaxed);
         }
     }
 
-    /// The file of a number, opened if need be. May wait for the disk.
-    pub(crate) fn open(&self, file: u32) -> Option<Arc<Object>> {
-        let (name, size) = self.state.lock().files.get(file as usize).map(|f| (f.name.clone(), f.size))?;
-        self.directory.file(&name, size)
+    /// A file to be fetched ahead of its readers, opened if need be; `None` when it can't be had. May wait for the disk.
+    pub(crate) fn open(&self, part: &Elsewhere) -> Option<Arc<Object>> {
+        let held = match self.state.lock().find(&part.name, part.size) {
+            Some(file) if file.given_up => return None,
+            Some(file) => file.object.clone(),
+            None => Weak::new(),
+        };
+        held.upgrade().or_else(|| self.directory.file(&part.name, part.size))
+    }
+
+    /// Notes that a part could not be had: its readers are on their own.
+    pub(crate) fn lose(&self, part: &Elsewhere) {
+        if let Some(following) = &mut self.state.lock().following {
+            following.lose(part);
+        }
+    }
+
+    /// Has a file that can't be fetched left alone.
+    pub(crate) fn give_up(&self, file: u32) {
+        if let Some(file) = self.state.lock().files.get_mut(file as usize) {
+            file.given_up = true;
+        }
     }
 }
 
 impl State {
-    fn number(&mut self, name: &str, size: u64) -> Option<u32> {
-        if let Some(number) = self.by_name.get(name).copied() {
-            let file = &mut self.files[number as usize];
-            // Another version of it, of another length: what was learned of the old one is void.
-            if file.size != size {
-                *file = File { name: name.to_owned(), size, wanted: Chunks::default(), ahead: Chunks::default() };
-                self.steps.retain(|step| step.file != number);
-                self.recent.clear();
-                self.following = None;
-            }
-            return Some(number);
+    fn new(limits: &LoadLimits) -> Self {
+        Self {
+            files: Vec::new(),
+            by_name: HashMap::new(),
+            steps: Vec::new(),
+            room: Taken::nothing(&limits.recorded),
+            recent: VecDeque::new(),
+            grown: false,
+            following: None,
         }
+    }
+
+    fn find(&self, name: &str, size: u64) -> Option<&File> {
+        let number = self.by_name.get(name)?.iter().find(|&&number| self.files[number as usize].size == size)?;
+        self.files.get(*number as usize)
+    }
+
+    fn number(&mut self, name: &str, size: u64, object: Weak<Object>) -> Option<u32> {
+        let same_name = self.by_name.get(name).cloned().unwrap_or_default();
+        let known = same_name.iter().copied().find(|&number| self.files[number as usize].size == size);
+        let number = match known {
+            Some(number) => number,
+            None => self.add(name, size)?,
+        };
+        for other in same_name {
+            self.files[other as usize].outdated = true;
+        }
+        let file = &mut self.files[number as usize];
+        file.outdated = false;
+        file.object = object;
+        Some(number)
+    }
+
+    fn add(&mut self, name: &str, size: u64) -> Option<u32> {
         if self.files.len() == FILES_MAX {
             return None;
         }
         let number = u32::try_from(self.files.len()).ok()?;
-        self.files.push(File { name: name.to_owned(), size, wanted: Chunks::default(), ahead: Chunks::default() });
-        self.by_name.insert(name.to_owned(), number);
+        let name: Arc<str> = name.into();
+        let followed = self.following.as_ref().and_then(|following| following.number(&name, size));
+        self.by_name.entry(Arc::clone(&name)).or_default().push(number);
+        self.files.push(File {
+            name,
+            size,
+            object: Weak::new(),
+            wanted: Chunks::default(),
+            ahead: Chunks::default(),
+            outdated: false,
+            given_up: false,
+            followed,
+        });
         Some(number)
+    }
+
+    fn follow(&mut self, following: Option<Following>) {
+        for file in &mut self.files {
+            file.followed = following.as_ref().and_then(|following| following.number(&file.name, file.size));
+        }
+        self.following = following;
+    }
+
+    /// Files that no step refers to are left out, and what is void.
+    fn order(&self) -> Order {
+        let mut files = Vec::new();
+        let mut numbers: HashMap<u32, u32> = HashMap::new();
+        let mut steps = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let file = &self.files[step.file as usize];
+            if file.outdated {
+                continue;
+            }
+            let number = *numbers.entry(step.file).or_insert_with(|| {
+                files.push((file.name.to_string(), file.size));
+                u32::try_from(files.len() - 1).expect("there are at most FILES_MAX")
+            });
+            steps.push(Step { file: number, range: step.range.clone() });
+        }
+        Order { files, steps }
     }
 
     fn append(&mut self, file: u32, range: Range<u64>) -> bool {
@@ -210,7 +276,7 @@ impl State {
                 *known = known.start.min(range.start)..known.end.max(range.end);
                 index
             }
-            None if self.steps.len() == STEPS_MAX => return false,
+            None if self.steps.len() == STEPS_MAX || !self.room.more(1) => return false,
             None => {
                 self.steps.push(Step { file, range });
                 self.steps.len() - 1
@@ -223,34 +289,12 @@ impl State {
         true
     }
 
-    fn record(&mut self, number: u32, range: &Range<u64>, counters: &FetchCounters) {
+    fn record(&mut self, number: u32, range: &Range<u64>) {
         let Some(file) = self.files.get_mut(number as usize) else { return };
-        let fresh = file.want(range);
-        let used: u64 = fresh.iter().map(|part| file.fetched_ahead(part)).sum();
-        counters.prefetched_used_bytes.fetch_add(used, Relaxed);
-        for part in fresh {
-            self.grown |= self.append(number, part);
+        let size = file.size;
+        for part in file.wanted.add(range) {
+            self.grown |= self.append(number, part.start..part.end.min(size));
         }
-    }
-}
-
-impl Following {
-    fn note(&mut self, file: u32, range: &Range<u64>, budget: impl Fn(u64) -> u64) -> Option<Vec<Step>> {
-        let (step, place) = self.tape.find(file, range)?;
-        let length = self.tape.length();
-        let limit = budget(self.streams.active());
-        let begun = self.streams.begun();
-        let ahead = self.streams.note(&place, limit, &(0..length), length);
-        if !std::mem::replace(&mut self.seen[step], true) {
-            self.reached += 1;
-            self.begun += self.streams.begun() - begun;
-        }
-        Some(self.tape.parts(&ahead))
-    }
-
-    /// True for a load that mostly goes another way.
-    fn is_useless(&self) -> bool {
-        self.begun > PATIENCE && self.begun * 2 > self.reached
     }
 }
 
