@@ -301,6 +301,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headrace_cache::CHUNK;
 
     const MIB: u64 = 1 << 20;
     const TENSORS: u64 = 64;
@@ -313,11 +314,33 @@ mod tests {
         }
     }
 
+    fn empty() -> Load {
+        Load::new(Arc::new(Nowhere), LoadLimits { recorded: Room::new(STEPS_MAX), followed: Room::new(STEPS_MAX), learns: true })
+    }
+
+    fn number(load: &Load, name: &str, size: u64) -> Option<u32> {
+        load.number(name, size, Weak::new())
+    }
+
     fn load() -> Load {
-        let load = Load::new(Arc::new(Nowhere));
-        assert_eq!(load.number("a", TENSORS * 4 * MIB), Some(0));
-        assert_eq!(load.number("b", TENSORS * 4 * MIB), Some(1));
+        let load = empty();
+        assert_eq!(number(&load, "a", TENSORS * 4 * MIB), Some(0));
+        assert_eq!(number(&load, "b", TENSORS * 4 * MIB), Some(1));
         load
+    }
+
+    /// What is asked for ahead, by the numbers of [`load`].
+    fn asked(load: &Load, file: u32, range: &Range<u64>, counters: &FetchCounters) -> Option<Vec<Step>> {
+        let ahead = load.note(file, range, budget, counters)?;
+        let here = ahead.here.into_iter().map(|range| Step { file, range });
+        let elsewhere = ahead.elsewhere.into_iter().map(|part| Step { file: u32::from(&*part.name == "b"), range: part.range });
+        Some(here.chain(elsewhere).collect())
+    }
+
+    /// Of the files of [`load`].
+    fn order(steps: &[(u32, Range<u64>)]) -> Order {
+        let files = ["a", "b"].map(|name| (name.to_owned(), TENSORS * 4 * MIB)).into();
+        Order { files, steps: steps.iter().cloned().map(|(file, range)| Step { file, range }).collect() }
     }
 
     /// Tensors of 4 MiB, by turns from two files, in an order that no reader would guess; each read as four requests.
@@ -338,7 +361,7 @@ mod tests {
         let counters = FetchCounters::default();
         let first = load();
         for (file, range) in shuffled(5) {
-            assert_eq!(first.note(file, &range, budget, &counters), None);
+            assert_eq!(asked(&first, file, &range, &counters), None);
         }
         let order = first.order().expect("something was learned");
         assert_eq!(order.steps.len() as u64, 2 * TENSORS, "requests of one tensor are one step");
@@ -350,7 +373,7 @@ mod tests {
         let mut coming = [Chunks::default(), Chunks::default()];
         for (file, range) in shuffled(5) {
             missed += coming[file as usize].add(&range).iter().map(|r| r.end - r.start).sum::<u64>();
-            for step in second.note(file, &range, budget, &counters).expect("it follows") {
+            for step in asked(&second, file, &range, &counters).expect("it follows") {
                 let fresh = coming[step.file as usize].add(&step.range);
                 assert_eq!(fresh, std::slice::from_ref(&step.range), "nothing is asked for twice");
                 asked += step.range.end - step.range.start;
@@ -373,7 +396,7 @@ mod tests {
         second.follow(&first.order().expect("learned"));
         let mut extra = 0;
         for place in 0..TENSORS * 4 {
-            let ahead = second.note(0, &(place * MIB..(place + 1) * MIB), budget, &counters).unwrap_or_default();
+            let ahead = asked(&second, 0, &(place * MIB..(place + 1) * MIB), &counters).unwrap_or_default();
             extra += ahead.iter().map(|s| s.range.end - s.range.start).sum::<u64>();
         }
         assert!(extra <= 64 * MIB, "{extra}");
@@ -384,30 +407,172 @@ mod tests {
     fn what_was_never_asked_for_before_is_the_files_own_matter() {
         let counters = FetchCounters::default();
         let load = load();
-        load.follow(&Order { files: vec![("a".into(), TENSORS * 4 * MIB)], steps: vec![Step { file: 0, range: 0..MIB }] });
+        load.follow(&order(&[(0, 0..MIB)]));
         assert!(load.note(0, &(0..4096), budget, &counters).is_some());
         assert_eq!(load.note(0, &(8 * MIB..9 * MIB), budget, &counters), None);
         assert_eq!(load.note(1, &(0..4096), budget, &counters), None);
     }
 
     #[test]
-    fn a_file_of_another_size_makes_what_was_learned_of_it_void() {
+    fn a_file_of_another_size_is_another_file() {
         let counters = FetchCounters::default();
         let load = load();
         load.note(0, &(0..MIB), budget, &counters);
         load.note(1, &(0..MIB), budget, &counters);
-        assert_eq!(load.number("a", MIB), Some(0));
-        load.note(0, &(0..CHUNK), budget, &counters);
-        let order = load.order().expect("learned");
-        assert_eq!(order.files[0], ("a".into(), MIB));
-        assert_eq!(order.steps, [Step { file: 1, range: 0..MIB }, Step { file: 0, range: 0..CHUNK }]);
+        assert_eq!(number(&load, "a", MIB / 2), Some(2));
+        load.note(2, &(0..CHUNK), budget, &counters);
+        // Whoever has the old one open goes on with it.
+        load.note(0, &(5 * MIB..6 * MIB), budget, &counters);
+        load.note_ahead(0, &(8 * MIB..9 * MIB), &counters);
+        assert_eq!(counters.prefetched_bytes.load(Relaxed), MIB);
+        let known = load.order().expect("learned");
+        assert_eq!(known.files, [("b".into(), TENSORS * 4 * MIB), ("a".into(), MIB / 2)]);
+        assert_eq!(known.steps, [Step { file: 0, range: 0..MIB }, Step { file: 1, range: 0..CHUNK }]);
+        // A way back makes it the one again.
+        assert_eq!(number(&load, "a", TENSORS * 4 * MIB), Some(0));
+        load.note(0, &(6 * MIB..7 * MIB), budget, &counters);
+        let known = load.order().expect("learned");
+        assert_eq!(known.files, [("a".into(), TENSORS * 4 * MIB), ("b".into(), TENSORS * 4 * MIB)]);
+        assert_eq!(known.steps.last(), Some(&Step { file: 0, range: 5 * MIB..7 * MIB }));
+    }
+
+    #[test]
+    fn an_order_of_other_sizes_changes_no_file() {
+        let counters = FetchCounters::default();
+        let load = load();
+        load.note(0, &(0..MIB), budget, &counters);
+        load.follow(&Order { files: vec![("a".into(), MIB)], steps: vec![Step { file: 0, range: 0..MIB }] });
+        assert_eq!(load.note(0, &(2 * MIB..3 * MIB), budget, &counters), None, "it is not that file");
+        load.note_ahead(0, &(TENSORS * 4 * MIB - CHUNK..TENSORS * 4 * MIB + CHUNK), &counters);
+        assert_eq!(counters.prefetched_bytes.load(Relaxed), CHUNK);
+        assert_eq!(load.order().expect("learned").files, [("a".into(), TENSORS * 4 * MIB)]);
+    }
+
+    #[test]
+    fn what_is_asked_for_ahead_again_counts_again() {
+        let counters = FetchCounters::default();
+        let load = load();
+        for _ in 0..2 {
+            load.note_ahead(0, &(0..MIB), &counters);
+            load.note(0, &(0..MIB), budget, &counters);
+            load.note(0, &(0..MIB), budget, &counters);
+        }
+        assert_eq!(counters.prefetched_bytes.load(Relaxed), 2 * MIB);
+        assert_eq!(counters.prefetched_used_bytes.load(Relaxed), 2 * MIB);
+    }
+
+    #[test]
+    fn readers_of_what_was_lost_are_on_their_own() {
+        let counters = FetchCounters::default();
+        let load = load();
+        load.follow(&order(&[(0, 0..4 * MIB), (1, 0..4 * MIB), (0, 4 * MIB..8 * MIB)]));
+        let mut coming = Vec::new();
+        for place in 0..3 {
+            coming.extend(load.note(0, &(place * MIB..(place + 1) * MIB), budget, &counters).expect("it follows").elsewhere);
+        }
+        let part = coming.first().expect("the other file comes next");
+        assert_eq!((&*part.name, part.size), ("b", TENSORS * 4 * MIB));
+        assert!(load.open(part).is_none(), "nobody has it, and it is nowhere");
+        load.lose(part);
+        assert!(load.note(1, &(0..MIB), budget, &counters).expect("it follows").lost);
+        assert!(!load.note(0, &(4 * MIB..5 * MIB), budget, &counters).expect("it follows").lost);
+    }
+
+    #[test]
+    fn what_can_not_be_fetched_is_left_alone_until_it_is_read() {
+        struct Anywhere(std::sync::atomic::AtomicU64);
+        impl Directory for Anywhere {
+            fn file(&self, _: &str, _: u64) -> Option<Arc<Object>> {
+                self.0.fetch_add(1, Relaxed);
+                None
+            }
+        }
+        let counters = FetchCounters::default();
+        let directory = Arc::new(Anywhere(Default::default()));
+        let limits = LoadLimits { recorded: Room::new(9), followed: Room::new(9), learns: true };
+        let load = Load::new(directory.clone(), limits);
+        let part = Elsewhere { name: "a".into(), size: MIB, range: 0..MIB };
+        assert_eq!(number(&load, "a", MIB), Some(0));
+        load.give_up(0);
+        load.open(&part);
+        assert_eq!(directory.0.load(Relaxed), 0);
+        load.note(0, &(0..1), budget, &counters);
+        load.open(&part);
+        assert_eq!(directory.0.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn a_load_in_the_midst_of_an_order_is_not_given_another() {
+        let counters = FetchCounters::default();
+        let load = load();
+        load.follow_next(&order(&[(0, 0..MIB), (1, 0..MIB)]));
+        load.follow_next(&order(&[(0, 0..MIB), (0, MIB..2 * MIB)]));
+        assert!(load.note(0, &(MIB..2 * MIB), budget, &counters).is_some(), "nothing was read yet: the later one holds");
+        load.follow_next(&order(&[(1, 0..MIB)]));
+        assert!(load.note(0, &(0..MIB), budget, &counters).is_some());
+        load.follow_next(&order(&[(1, 0..MIB)]));
+        assert!(load.note(1, &(0..MIB), budget, &counters).is_some(), "all was read: the next one begins");
+        load.follow(&order(&[(0, 0..MIB)]));
+        assert!(load.note(0, &(0..MIB), budget, &counters).is_some(), "and one that is given holds at once");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_learned_again_from_what_is_read_again() {
+        let counters = FetchCounters::default();
+        let load = load();
+        load.note(0, &(0..MIB), budget, &counters);
+        load.follow(&order(&[(0, 0..MIB)]));
+        load.reset();
+        assert_eq!(load.order(), None);
+        assert_eq!(load.note(0, &(0..CHUNK), budget, &counters), None);
+        assert_eq!(load.order().expect("learned").steps, [Step { file: 0, range: 0..CHUNK }]);
+    }
+
+    #[test]
+    fn orders_of_files_that_are_not_here_take_no_numbers() {
+        let load = load();
+        let files = (0..FILES_MAX).map(|number| (number.to_string(), MIB)).collect();
+        let steps = (0..FILES_MAX as u32).map(|file| Step { file, range: 0..MIB }).collect();
+        load.follow(&Order { files, steps });
+        assert_eq!(number(&load, "c", MIB), Some(2));
+    }
+
+    #[test]
+    fn a_load_that_does_not_learn_follows_what_it_is_given() {
+        let counters = FetchCounters::default();
+        let limits = LoadLimits { recorded: Room::new(9), followed: Room::new(9), learns: false };
+        let load = Load::new(Arc::new(Nowhere), limits);
+        number(&load, "a", TENSORS * 4 * MIB);
+        load.follow(&order(&[(0, 0..4 * MIB)]));
+        assert!(load.note(0, &(0..MIB), budget, &counters).is_some());
+        assert_eq!(load.order(), None);
+    }
+
+    #[test]
+    fn loads_share_the_room_for_steps() {
+        let counters = FetchCounters::default();
+        let limits = LoadLimits { recorded: Room::new(3), followed: Room::new(1), learns: true };
+        let loads = [(); 2].map(|()| Load::new(Arc::new(Nowhere), limits.clone()));
+        for load in &loads {
+            number(load, "a", TENSORS * 4 * MIB);
+            load.note(0, &(0..MIB), budget, &counters);
+            load.note(0, &(2 * MIB..3 * MIB), budget, &counters);
+            load.follow(&order(&[(0, 0..MIB)]));
+        }
+        let steps = |load: &Load| load.order().map_or(0, |order| order.steps.len());
+        assert_eq!(loads.each_ref().map(steps), [2, 1]);
+        assert!(loads[0].note(0, &(0..MIB), budget, &counters).is_some());
+        assert!(loads[1].note(0, &(0..MIB), budget, &counters).is_none(), "there was no room");
+        loads[0].reset();
+        loads[1].follow(&order(&[(0, 0..MIB)]));
+        assert!(loads[1].note(0, &(0..MIB), budget, &counters).is_some());
     }
 
     #[test]
     fn steps_beyond_the_bound_are_not_learned() {
         let counters = FetchCounters::default();
-        let load = Load::new(Arc::new(Nowhere));
-        load.number("a", 1 << 40);
+        let load = empty();
+        number(&load, "a", 1 << 40);
         for step in 0..STEPS_MAX as u64 + 100 {
             load.note(0, &(step * 2 * CHUNK..step * 2 * CHUNK + CHUNK), budget, &counters);
         }
@@ -424,7 +589,9 @@ mod tests {
             Step { file: 0, range: Range { start: 9, end: 3 } },
         ];
         load.follow(&Order { files: vec![("a".into(), TENSORS * 4 * MIB)], steps });
-        let ahead = load.note(0, &(0..MIB), budget, &counters).expect("the file is on the tape");
-        assert!(ahead.iter().all(|s| s.range.end <= TENSORS * 4 * MIB));
+        assert_eq!(load.note(0, &(0..MIB), budget, &counters), None);
+        let steps = vec![Step { file: 0, range: 0..u64::MAX }, Step { file: 0, range: 0..9 * MIB }];
+        load.follow(&Order { files: vec![("a".into(), TENSORS * 4 * MIB)], steps });
+        assert!(load.note(0, &(0..MIB), budget, &counters).is_some(), "what makes sense is gone by");
     }
 }
