@@ -1,7 +1,7 @@
 //! The fetcher over a real cache and a source in memory: right bytes, each fetched once, within the budget.
 
 use headrace_cache::{Cache, CacheConfig, CacheDirectory, ObjectIdentity};
-use headrace_fetch::{FetchConfig, Fetcher, Object, ObjectSpec, Source};
+use headrace_fetch::{Directory, FetchConfig, Fetcher, Load, LoadLimits, Object, ObjectSpec, Order, Room, Source, Step};
 use headrace_origin::{BodySink, OriginError, Pinned};
 use std::ops::Range;
 use std::sync::Arc;
@@ -64,10 +64,14 @@ fn bench(cache_bytes: u64, memory_bytes: u64) -> Bench {
 
 impl Bench {
     fn object(&self, size: u64) -> Arc<Object> {
-        let spec = ObjectSpec { key: "m.bin".into(), size, etag: "\"e\"".into(), version: None, archived: false };
-        let identity = ObjectIdentity { endpoint: "http://s".into(), bucket: "b".into(), key: "m.bin".into(), pin: "\"e\"".into(), size };
+        self.part("m.bin", size, None)
+    }
+
+    fn part(&self, key: &str, size: u64, load: Option<&Arc<Load>>) -> Arc<Object> {
+        let spec = ObjectSpec { key: key.into(), size, etag: "\"e\"".into(), version: None, archived: false };
+        let identity = ObjectIdentity { endpoint: "http://s".into(), bucket: "b".into(), key: key.into(), pin: "\"e\"".into(), size };
         let source: Arc<dyn Source> = self.memory.clone();
-        self.fetcher.object("o", identity, &source, spec, None)
+        self.fetcher.object("o", identity, &source, spec, load.map(|load| (load, key)))
     }
 }
 
@@ -174,4 +178,64 @@ fn evicted_between_reads_is_fetched_again() {
     object.discard();
     check(&object, 0, 4 << 20);
     assert_eq!(bench.memory.sent.load(Relaxed), 8 * MIB);
+}
+
+/// A directory in which nothing is found that is not open.
+struct Nowhere;
+
+impl Directory for Nowhere {
+    fn file(&self, _: &str, _: u64) -> Option<Arc<Object>> {
+        None
+    }
+}
+
+/// A load that goes by an order of files of one size.
+fn following(files: &[&str], size: u64, steps: impl Iterator<Item = (u32, Range<u64>)>) -> Arc<Load> {
+    let limits = LoadLimits { recorded: Room::new(1000), followed: Room::new(1000), learns: true };
+    let load = Load::new(Arc::new(Nowhere), limits);
+    let files = files.iter().map(|name| ((*name).to_owned(), size)).collect();
+    load.follow(&Order { files, steps: steps.map(|(file, range)| Step { file, range }).collect() });
+    Arc::new(load)
+}
+
+#[test]
+fn the_window_along_a_learned_order_is_bound_by_the_cache() {
+    let bench = bench(32 * MIB, 256 * MIB);
+    let size = 128 * MIB;
+    let places: Vec<u64> = (0..size).step_by(4 << 20).rev().collect();
+    let load = following(&["a"], size, places.iter().map(|&at| (0, at..at + 4 * MIB)));
+    let object = bench.part("a", size, Some(&load));
+    for &at in &places[..16] {
+        (at..at + 4 * MIB).step_by(MIB as usize).for_each(|at| check(&object, at, MIB as usize));
+    }
+    wait_until("quiet", || bench.fetcher.queued() == 0);
+    let sent = bench.memory.sent.load(Relaxed);
+    assert!((66 * MIB..=72 * MIB).contains(&sent), "{sent}");
+}
+
+/// Reads two files by turns as they were read before, the second opened when the first has come far.
+fn late(bench: &Bench, is_open: bool) -> u64 {
+    let size = 16 * MIB;
+    let turns = (0..size).step_by(1 << 20).flat_map(|at| [(0, at..at + MIB), (1, at..at + MIB)]);
+    let load = following(&["a", "b"], size, turns);
+    let first = bench.part("a", size, Some(&load));
+    let early = is_open.then(|| bench.part("b", size, Some(&load)));
+    (0..size).step_by(1 << 20).for_each(|at| check(&first, at, 1 << 20));
+    let second = early.unwrap_or_else(|| bench.part("b", size, Some(&load)));
+    let before = bench.fetcher.counters().demand_flights.load(Relaxed);
+    (0..size).step_by(1 << 20).for_each(|at| check(&second, at, 1 << 20));
+    bench.fetcher.counters().demand_flights.load(Relaxed) - before
+}
+
+#[test]
+fn parts_of_an_open_file_are_fetched_wherever_it_is_listed() {
+    let bench = bench(256 * MIB, 64 * MIB);
+    assert_eq!(late(&bench, true), 0);
+}
+
+#[test]
+fn parts_that_could_not_be_had_are_left_to_the_streams_of_their_file() {
+    let bench = bench(256 * MIB, 64 * MIB);
+    let flights = late(&bench, false);
+    assert!(flights <= 4, "{flights} of 16 reads waited for a request of their own");
 }
