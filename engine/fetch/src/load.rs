@@ -330,7 +330,7 @@ mod tests {
     }
 
     /// What is asked for ahead, by the numbers of [`load`].
-    fn asked(load: &Load, file: u32, range: &Range<u64>, counters: &FetchCounters) -> Option<Vec<Step>> {
+    fn ahead_of(load: &Load, file: u32, range: &Range<u64>, counters: &FetchCounters) -> Option<Vec<Step>> {
         let ahead = load.note(file, range, budget, counters)?;
         let here = ahead.here.into_iter().map(|range| Step { file, range });
         let elsewhere = ahead.elsewhere.into_iter().map(|part| Step { file: u32::from(&*part.name == "b"), range: part.range });
@@ -361,7 +361,7 @@ mod tests {
         let counters = FetchCounters::default();
         let first = load();
         for (file, range) in shuffled(5) {
-            assert_eq!(asked(&first, file, &range, &counters), None);
+            assert_eq!(ahead_of(&first, file, &range, &counters), None);
         }
         let order = first.order().expect("something was learned");
         assert_eq!(order.steps.len() as u64, 2 * TENSORS, "requests of one tensor are one step");
@@ -373,7 +373,7 @@ mod tests {
         let mut coming = [Chunks::default(), Chunks::default()];
         for (file, range) in shuffled(5) {
             missed += coming[file as usize].add(&range).iter().map(|r| r.end - r.start).sum::<u64>();
-            for step in asked(&second, file, &range, &counters).expect("it follows") {
+            for step in ahead_of(&second, file, &range, &counters).expect("it follows") {
                 let fresh = coming[step.file as usize].add(&step.range);
                 assert_eq!(fresh, std::slice::from_ref(&step.range), "nothing is asked for twice");
                 asked += step.range.end - step.range.start;
@@ -396,7 +396,7 @@ mod tests {
         second.follow(&first.order().expect("learned"));
         let mut extra = 0;
         for place in 0..TENSORS * 4 {
-            let ahead = asked(&second, 0, &(place * MIB..(place + 1) * MIB), &counters).unwrap_or_default();
+            let ahead = ahead_of(&second, 0, &(place * MIB..(place + 1) * MIB), &counters).unwrap_or_default();
             extra += ahead.iter().map(|s| s.range.end - s.range.start).sum::<u64>();
         }
         assert!(extra <= 64 * MIB, "{extra}");

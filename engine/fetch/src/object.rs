@@ -179,7 +179,8 @@ impl Object {
         let file = self.cache_file();
         let learned = self.part.as_ref().and_then(|p| p.note(&range, |places| self.learned_limit(places), &self.shared.counters));
         let mut state = self.state.lock();
-        let own = if learned.as_ref().is_none_or(|learned| learned.lost) { self.look_ahead(&mut state, &range) } else { range.end..range.end };
+        let own =
+            if learned.as_ref().is_none_or(|learned| learned.lost) { self.look_ahead(&mut state, &range) } else { range.end..range.end };
         let ahead = learned.as_ref().map(|learned| learned.next(&range)).filter(|next| !next.is_empty()).unwrap_or_else(|| own.clone());
         let mut flights = Vec::new();
         let answer = if let Some(pieces) = assemble(&state.memory, file.as_deref(), &range) {

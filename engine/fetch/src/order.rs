@@ -127,7 +127,7 @@ fn sound(order: &Order) -> impl Iterator<Item = &Step> {
 mod tests {
     use super::*;
 
-    fn tape(steps: impl Into<Vec<Step>>) -> Tape {
+    fn laid(steps: impl Into<Vec<Step>>) -> Tape {
         let files = ["a", "b", "c"].map(|name| (name.to_owned(), 100)).into();
         Tape::new(&Order { files, steps: steps.into() })
     }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_file_is_found_on_the_tape() {
-        let tape = tape([step(0, 50..60), step(1, 0..30), step(0, 0..20)]);
+        let tape = laid([step(0, 50..60), step(1, 0..30), step(0, 0..20)]);
         assert_eq!(tape.length(), 60);
         assert_eq!(tape.find(0, &(52..55)), Some((0, 2..5)));
         assert_eq!(tape.find(0, &(58..70)), Some((0, 8..10)));
@@ -147,12 +147,12 @@ mod tests {
         for nowhere in [(0, 20..21), (0, 60..61), (1, 30..31), (2, 0..1)] {
             assert_eq!(tape.find(nowhere.0, &nowhere.1), None, "{nowhere:?}");
         }
-        assert_eq!(tape([]).find(0, &(0..1)), None);
+        assert_eq!(laid([]).find(0, &(0..1)), None);
     }
 
     #[test]
     fn a_piece_of_the_tape_is_parts_of_files_in_its_order() {
-        let tape = tape([step(0, 50..60), step(1, 0..30), step(1, 30..40), step(0, 0..20)]);
+        let tape = laid([step(0, 50..60), step(1, 0..30), step(1, 30..40), step(0, 0..20)]);
         assert_eq!(tape.parts(&(5..15)), [step(0, 55..60), step(1, 0..5)]);
         assert_eq!(tape.parts(&(35..55)), [step(1, 25..40), step(0, 0..5)], "neighbours are one part");
         assert_eq!(tape.parts(&(0..1000)), [step(0, 50..60), step(1, 0..40), step(0, 0..20)]);
@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn steps_that_overlap_or_are_none_are_left_out() {
-        let tape = tape([step(0, 10..20), step(0, 15..25), step(0, 5..5), step(1, 90..101), step(7, 0..9), step(0, Range { start: 9, end: 3 })]);
+        let tape =
+            laid([step(0, 10..20), step(0, 15..25), step(0, 5..5), step(1, 90..101), step(7, 0..9), step(0, Range { start: 9, end: 3 })]);
         assert_eq!((tape.steps(), tape.length()), (1, 10));
         assert_eq!(tape.find(0, &(16..17)).map(|found| found.0), Some(0));
         assert_eq!(tape.find(0, &(22..23)), None);

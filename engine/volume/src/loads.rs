@@ -105,7 +105,8 @@ impl Volume {
 
     /// Forgets what was learned of a directory and of all below it.
     pub fn forget(&self, directory: &str) {
-        let below = |name: &str| directory.is_empty() || name.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below =
+            |name: &str| directory.is_empty() || name.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let state = self.loads.state.lock();
         let loads: Vec<_> = state.known.iter().filter(|(name, _)| below(name)).map(|(_, known)| Arc::clone(&known.load)).collect();
         drop(state);
