@@ -44,8 +44,7 @@ def engine() -> Any:
 
 @pytest.fixture
 def learning(tmp_path: Path) -> Learning:
-    learning = Learning(configuration.load({"cache_dir": str(tmp_path)}, {}))
-    return learning
+    return Learning(configuration.load({"cache_dir": str(tmp_path)}, {}))
 
 
 def test_what_pauses_is_kept_and_gone_by_next(learning: Learning, engine: Any) -> None:

@@ -122,7 +122,7 @@ def _read(file: str) -> dict[str, Any]:
     if size > DOCUMENT_BYTES_MAX:
         raise UsageError(
             "bad-order",
-            f"file: {name} is too large for a learned order, which has at most {DOCUMENT_BYTES_MAX} bytes; name a file that `headrace order export` wrote",
+            f"file: {name} is too large for an order (at most {DOCUMENT_BYTES_MAX} bytes); name a file that `headrace order export` wrote",
         )
     if not isinstance(document, dict):
         raise UsageError("bad-order", f"file: {name} is no learned order; name a file that `headrace order export` wrote")

@@ -175,4 +175,6 @@ def _disk(directory: str) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or str(error)
-        raise CacheFailure("cache-order", f"order: that of {directory or '/'} can't be kept or dropped: {cause}; see to the cache disk, then try again") from error
+        raise CacheFailure(
+            "cache-order", f"order: that of {directory or '/'} can't be kept or dropped: {cause}; see to the cache disk, then try again"
+        ) from error
