@@ -52,6 +52,9 @@ impl Chunks {
         for (word, bits) in words(range) {
             let Some(held) = self.0.get_mut(word) else { break };
             let there = *held & bits;
+            if there == 0 {
+                continue;
+            }
             *held &= !bits;
             taken += u64::from(there.count_ones()) * CHUNK;
             // The last chunk of a file is seldom whole.

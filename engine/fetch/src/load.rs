@@ -139,7 +139,10 @@ impl Load {
         }
         let file = state.files.get_mut(file as usize)?;
         file.given_up = false;
-        counters.prefetched_used_bytes.fetch_add(file.ahead.take(range, file.size), Relaxed);
+        let used = file.ahead.take(range, file.size);
+        if used > 0 {
+            counters.prefetched_used_bytes.fetch_add(used, Relaxed);
+        }
         let following = state.following.as_mut()?;
         let ahead = following.note(file.followed?, range, budget);
         if following.is_useless() {
