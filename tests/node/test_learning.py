@@ -82,6 +82,16 @@ def test_what_is_recalled_is_older_than_what_was_given(learning: Learning, engin
     assert engine.followed[1:] == [("one", "m/llm", HALF, False)]
 
 
+def test_an_order_that_is_given_replaces_what_was_recorded_of_that_directory_alone(learning: Learning, engine: Any) -> None:
+    learning.add(engine, "one", ENTRY)
+    engine.grown = [("m/llm", FULL), ("m/llm/sub", FULL)]
+    learning.look(engine)
+    learning.put(engine, learning.store(ENTRY), "m/llm", HALF)
+    learning.look(engine)
+    assert learning.store(ENTRY).get("m/llm") == HALF
+    assert learning.store(ENTRY).get("m/llm/sub") == FULL
+
+
 def test_so_many_steps_are_recalled(learning: Learning, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.node.learning._RECALLED_STEPS", 7)
     for number in range(4):

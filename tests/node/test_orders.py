@@ -141,6 +141,7 @@ def test_dropping_tells_whether_there_was_one(tmp_path: Path) -> None:
         ("files", [[".", 100], ["b", 50]]),
         ("files", [["a\x1b[2J", 100], ["b", 50]]),
         ("files", [["a\x7f", 100], ["b", 50]]),
+        ("files", [["a\x9b2J", 100], ["b", 50]]),
         ("steps", {}),
         ("steps", [[2, 0, 1]]),
         ("steps", [[0, 5, 5]]),

@@ -9,7 +9,7 @@ import contextlib
 import queue
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +120,7 @@ class Learning:
         """Keeps an order that is given, and has every origin of the bucket go by it at once. Raises CacheFailure when the disk does not take it."""
         with self._lock, _disk(directory):
             store.put(directory, order)
-            self._forget_growing(store, directory)
+            self._forget_growing(store, lambda name: name == directory)
             self._tell(engine, store, directory, order, replace=True)
 
     def drop(self, engine: Engine, store: OrderStore, directory: str) -> int:
@@ -130,17 +130,16 @@ class Learning:
             for name in names:
                 store.drop(name)
                 self._told |= {(origin_id, name) for origin_id, origin in self._origins.items() if origin.store == store}
-            self._forget_growing(store, directory)
+            self._forget_growing(store, lambda name: f"{name}/".startswith(f"{directory}/" if directory else ""))
             for origin_id, origin in self._origins.items():
                 if origin.store == store:
                     with contextlib.suppress(EngineError):  # it is being removed
                         engine.forget_orders(origin_id, directory)
             return len(names)
 
-    def _forget_growing(self, store: OrderStore, directory: str) -> None:
-        below = f"{directory}/" if directory else ""
+    def _forget_growing(self, store: OrderStore, meant: Callable[[str], bool]) -> None:
         for origin_id, name in list(self._growing):
-            if f"{name}/".startswith(below) and self._origins[origin_id].store == store:
+            if meant(name) and self._origins[origin_id].store == store:
                 del self._growing[origin_id, name]
 
     def _tell(self, engine: Engine, store: OrderStore, directory: str, order: Order, replace: bool) -> None:

@@ -80,7 +80,7 @@ def _is_file(value: Any) -> bool:
 
 def is_name(name: str) -> bool:
     """Whether a file of a directory can be called so. Control characters can be in a key, but are no good on anybody's terminal."""
-    if name in (".", "..") or "/" in name or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+    if name in (".", "..") or "/" in name or any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name):
         return False
     try:
         return 0 < len(name.encode()) <= _NAME_BYTES_MAX
