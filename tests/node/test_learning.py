@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from headrace import settings as configuration
 from headrace.errors import CacheFailure
 from headrace.node.learning import Learning
 from headrace.node.orders import Order
+from headrace.node.service import Node
+from support.headrace import wait_until
 
 FULL = Order([("a", 100), ("b", 50)], [(0, 0, 10), (1, 0, 50), (0, 10, 100)])
 HALF = Order([("b", 50)], [(0, 0, 50)])
@@ -90,6 +93,25 @@ def test_an_order_that_is_given_replaces_what_was_recorded_of_that_directory_alo
     learning.look(engine)
     assert learning.store(ENTRY).get("m/llm") == HALF
     assert learning.store(ENTRY).get("m/llm/sub") == FULL
+
+
+def test_nobody_waits_for_what_is_recalled(learning: Learning, engine: Any) -> None:
+    learning.store(ENTRY).put("m/llm", FULL)
+    learning.add(engine, "one", ENTRY)
+    assert engine.followed == [], "a mount is served first"
+    learning.start()
+    wait_until("the recall", lambda: engine.followed == [("one", "m/llm", FULL, False)])
+
+
+def test_an_origin_goes_although_its_learning_fails() -> None:
+    def fail(_engine: Any, _origin_id: str) -> None:
+        raise RuntimeError
+
+    removed: list[str] = []
+    node: Any = SimpleNamespace(engine=SimpleNamespace(remove_origin=removed.append), learning=SimpleNamespace(settle=fail))
+    with pytest.raises(RuntimeError):
+        Node.remove_origin(node, "one")
+    assert removed == ["one"]
 
 
 def test_so_many_steps_are_recalled(learning: Learning, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
