@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from headrace.errors import HeadraceError, NodeFailure
 from headrace.node import parcel, record
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
-from headrace.node.keeper import Kept, send_all
+from headrace.node.keeper import Kept, another_keeper
 from headrace.node.orders import Learning
 from headrace.node.parameters import checked
 from headrace.node.protocol import PROTOCOL, Lines, Malformed
@@ -89,11 +88,11 @@ class Progress:
 class Node:
     """One process for a cache directory."""
 
-    def __init__(self, channel: socket.socket, kept: Kept) -> None:
+    def __init__(self, channel: socket.socket, kept: Kept, keeper: int) -> None:
         self.settings = configuration.load()
         self.kept = kept
         self.channel = channel
-        self.keeper = os.getppid()
+        self.keeper = keeper
         self.lock = threading.RLock()
         self.commands = threading.Lock()
         self.mounting: set[str] = set()
@@ -200,16 +199,7 @@ class Node:
         """The keeper has died: another one gets everything."""
         with self.lock:
             self.channel.close()
-            ours, theirs = socket.socketpair()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.node.keeper", "adopt", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-            theirs.close()
-            send_all(ours, self.kept)
-            parcel.receive(ours)
-            self.channel, self.keeper = ours, process.pid
-            print("node: the keeper had died; started another", file=sys.stderr, flush=True)
+            self.channel, self.keeper = another_keeper(self.kept)
 
     def _watch_keeper(self) -> None:
         while not self.stopping.is_set():
