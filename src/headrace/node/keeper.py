@@ -227,7 +227,6 @@ class Keeper:
         self.channel, self.node, self.pidfd = None, 0, -1
         print("keeper: the node has died; starting another", file=sys.stderr, flush=True)
 
-
     def _deaths(self) -> int:
         """How many deaths in a row count, the one that just happened included."""
         if self.ready is None:

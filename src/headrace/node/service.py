@@ -224,8 +224,8 @@ class Node:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         drop_unfinished(self.settings.snapshots)  # before a command can begin a listing
+        self._tell({"op": "ready"})  # before anybody is greeted: whoever was greeted was served
         threading.Thread(target=self._accept, daemon=True).start()
-        self._tell({"op": "ready"})
         threading.Thread(target=self._watch_keeper, daemon=True).start()
         if not self.fault and self.settings.scrub_interval:
             threading.Thread(target=Scrubber(self.engine, self.settings, self.stopping).run, daemon=True).start()
