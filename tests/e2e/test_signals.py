@@ -126,6 +126,18 @@ def test_a_signal_that_a_waiting_reader_dies_of_ends_it_at_once(headrace: Headra
         wait_until("the node to know", lambda: headrace.counters()["interrupted_reads_total"] > 0)
 
 
+def test_ctrl_c_ends_a_read_of_a_program_that_handles_it(headrace: Headrace, origin: Origin) -> None:
+    """As every Python program does: it gets its KeyboardInterrupt at once, not when the bytes have come."""
+    path = mounted(headrace, origin, LARGE, "", late=60)
+    program = "import sys\ntry: open(sys.argv[1], 'rb').read()\nexcept KeyboardInterrupt: sys.exit(77)"
+    with subprocess.Popen([sys.executable, "-c", program, str(path)]) as reader:
+        wait_until("the reader waits", lambda: origin.faults.total > 0 and waits(reader.pid))
+        began = time.monotonic()
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(10) == 77
+        assert time.monotonic() - began < 1
+
+
 @MASKS
 @pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGKILL])
 def test_a_reader_that_handled_a_signal_can_still_be_killed(headrace: Headrace, origin: Origin, ends: signal.Signals, mask: str) -> None:

@@ -3,8 +3,9 @@
 //! The kernel sends INTERRUPT once for a request, for any signal, and from then on waits for the answer whatever else comes:
 //! not even SIGKILL ends that wait. A read of a local file is ended by no signal that its program handles, and programs
 //! rely on it: profilers and language runtimes send their threads signals all the time. So a read is ended, with EINTR, only
-//! when its thread has a signal pending that it dies of; and because that signal may come after the INTERRUPT, the node
-//! looks again and again for as long as such a read waits.
+//! when its thread has a signal pending that it dies of, or SIGINT: who types Ctrl-C wants an end, also of a program that handles it
+//! (every Python program does). Because that signal may come after the INTERRUPT, the node looks again and again for as long as
+//! such a read waits.
 //!
 //! Which signals are pending `/proc/TID/status` tells. Of a thread that the node can't see there (another pid namespace, a
 //! hidden `/proc`) nothing is known; it is let go at any signal, because a program that can't be killed would be worse.
@@ -95,7 +96,7 @@ impl Mount {
         }
     }
 
-    /// Ends a read whose reader dies. `None` while it goes on waiting, and otherwise what to answer with "ask again".
+    /// Ends a read whose reader wants or has to end. `None` while it goes on waiting, and otherwise what to answer with "ask again".
     fn look(&self, unique: u64, why: Watch) -> Option<Option<u64>> {
         let waiting = self.pending.lock().get(&unique).map(|w| (Arc::clone(&w.object), w.thread));
         let Some((object, thread)) = waiting else {
@@ -106,8 +107,8 @@ impl Mount {
             });
         };
         let ends = match fate(thread) {
-            Fate::Dies => true,
-            Fate::Lives => false,
+            Fate::Ends => true,
+            Fate::Waits => false,
             Fate::Unknown => why != Watch::TakenOver,
         };
         // One that is being read from the disk waits for that, as it would for its own disk.
@@ -117,8 +118,8 @@ impl Mount {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    Dies,
-    Lives,
+    Ends,
+    Waits,
     Unknown,
 }
 
@@ -128,7 +129,7 @@ static PROC_IS_OURS: LazyLock<bool> = LazyLock::new(|| {
     own == Some(std::process::id())
 });
 
-/// What becomes of a thread when it stops waiting.
+/// Whether a thread has a signal that ends its wait.
 fn fate(thread: u32) -> Fate {
     if thread == 0 || !*PROC_IS_OURS {
         return Fate::Unknown;
@@ -139,8 +140,7 @@ fn fate(thread: u32) -> Fate {
 
 /// Signals that, left alone, do not end a process: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
 const HARMLESS: u64 = {
-    let numbers =
-        [libc::SIGCHLD, libc::SIGCONT, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGURG, libc::SIGWINCH];
+    let numbers = [libc::SIGCHLD, libc::SIGCONT, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGURG, libc::SIGWINCH];
     let (mut mask, mut at) = (0, 0);
     while at < numbers.len() {
         mask |= 1 << (numbers[at] - 1);
@@ -149,11 +149,15 @@ const HARMLESS: u64 = {
     mask
 };
 
+const CTRL_C: u64 = 1 << (libc::SIGINT - 1);
+
 fn fate_by(status: &str) -> Option<Fate> {
-    let mask = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let mask =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     let pending = mask("SigPnd:")? | mask("ShdPnd:")?;
-    let survived = mask("SigBlk:")? | mask("SigIgn:")? | mask("SigCgt:")? | HARMLESS;
-    Some(if pending & !survived == 0 { Fate::Lives } else { Fate::Dies })
+    let withheld = mask("SigBlk:")? | mask("SigIgn:")? | HARMLESS;
+    let survived = withheld | mask("SigCgt:")? & !CTRL_C;
+    Some(if pending & !survived == 0 { Fate::Waits } else { Fate::Ends })
 }
 
 #[cfg(test)]
@@ -168,17 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_signal_that_nobody_takes_ends_a_thread() {
+    fn only_a_signal_that_nobody_takes_or_ctrl_c_ends_a_wait() {
         let (kill, interrupt, profile) = (libc::SIGKILL, libc::SIGINT, libc::SIGPROF);
         let cases = [
-            (status([&[], &[], &[], &[], &[]]), Fate::Lives),
-            (status([&[kill], &[], &[], &[], &[profile]]), Fate::Dies),
-            (status([&[], &[libc::SIGQUIT], &[], &[], &[]]), Fate::Dies),
-            (status([&[], &[interrupt], &[], &[], &[interrupt]]), Fate::Lives),
-            (status([&[], &[interrupt], &[], &[interrupt], &[]]), Fate::Lives),
-            (status([&[], &[interrupt], &[interrupt], &[], &[]]), Fate::Lives),
-            (status([&[profile], &[libc::SIGTERM], &[], &[], &[profile]]), Fate::Dies),
-            (status([&[libc::SIGURG, libc::SIGCHLD], &[libc::SIGWINCH, libc::SIGTSTP], &[], &[], &[]]), Fate::Lives),
+            (status([&[], &[], &[], &[], &[]]), Fate::Waits),
+            (status([&[kill], &[], &[], &[], &[profile]]), Fate::Ends),
+            (status([&[], &[libc::SIGQUIT], &[], &[], &[]]), Fate::Ends),
+            (status([&[], &[interrupt], &[], &[], &[interrupt]]), Fate::Ends),
+            (status([&[], &[libc::SIGTERM], &[], &[], &[libc::SIGTERM]]), Fate::Waits),
+            (status([&[], &[interrupt], &[], &[interrupt], &[]]), Fate::Waits),
+            (status([&[], &[interrupt], &[interrupt], &[], &[]]), Fate::Waits),
+            (status([&[profile], &[libc::SIGTERM], &[], &[], &[profile]]), Fate::Ends),
+            (status([&[libc::SIGURG, libc::SIGCHLD], &[libc::SIGWINCH, libc::SIGTSTP], &[], &[], &[]]), Fate::Waits),
         ];
         for (text, fate) in cases {
             assert_eq!(fate_by(&text), Some(fate), "{text}");
@@ -190,7 +195,7 @@ mod tests {
     fn a_living_thread_is_seen_and_one_without_a_number_is_not() {
         // SAFETY: the call has no preconditions.
         let own = unsafe { libc::gettid() };
-        assert_eq!(fate(own as u32), Fate::Lives);
+        assert_eq!(fate(own as u32), Fate::Waits);
         assert_eq!(fate(0), Fate::Unknown);
     }
 }
