@@ -142,6 +142,8 @@ def test_ctrl_c_ends_a_read_of_a_program_that_handles_it(headrace: Headrace, ori
 @pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGKILL])
 def test_a_reader_that_handled_a_signal_can_still_be_killed(headrace: Headrace, origin: Origin, ends: signal.Signals, mask: str) -> None:
     """The kernel asks for a read only once, at the first signal: the node has to look by itself for those that come after it."""
+    if mask and ends == signal.SIGTERM:
+        pytest.skip("it waits for a page then, as with a local file: beside a signal that is handled, SIGTERM waits too")
     path = mounted(headrace, origin, LARGE, mask, late=60)
     with a_waiting_reader(path, origin, handles="yes") as reader:
         reader.send_signal(signal.SIGALRM)

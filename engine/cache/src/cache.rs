@@ -1,7 +1,7 @@
 //! The cache as its users see it: opened once by the node that owns the directories, shared by all threads.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,6 +200,11 @@ impl Cache {
     /// Called after a file was unlinked, with no lock of a file held.
     pub fn on_evict(&self, callback: Box<dyn Fn(&ObjectId) + Send + Sync>) {
         self.shared.on_evict.write().push(Arc::new(callback));
+    }
+
+    /// Called with a directory and what it lacks, once for each time that it has no room for what is read, with no lock held.
+    pub fn on_full(&self, callback: Box<dyn Fn(&Path, &str) + Send + Sync>) {
+        self.shared.on_full.write().push(Arc::new(callback));
     }
 
     /// Runs now what else runs once a minute: eviction by age, and keeping the promised space free.
