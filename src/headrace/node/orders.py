@@ -22,6 +22,7 @@ from typing import Any
 
 from headrace._engine import Engine
 from headrace.errors import UsageError
+from headrace.node.private import private_directory_below
 from headrace.settings import Settings
 
 FORMAT = 1
@@ -103,7 +104,8 @@ class OrderStore:
         return found[1] if found else None
 
     def put(self, directory: str, order: Order) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        snapshots = self._directory.parent.parent
+        private_directory_below(snapshots.parent, self._directory)
         self._drop_unfinished()
         with tempfile.NamedTemporaryFile("w", dir=self._directory, suffix=_UNFINISHED, delete=False) as file:
             try:

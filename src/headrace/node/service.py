@@ -30,7 +30,7 @@ from headrace.node.protocol import PROTOCOL, Lines, Malformed
 from headrace.node.runtime import other_end
 from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
-from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_small
+from headrace.node.upkeep import close_lists, drop_old_versions, drop_unfinished, keep_log_small
 from headrace.node.volume_methods import HeldVolumes, renew_volume
 
 _CONNECTIONS_MAX = 256
@@ -223,6 +223,7 @@ class Node:
         signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        close_lists(self.settings.snapshots)
         drop_unfinished(self.settings.snapshots)  # before a command can begin a listing
         self._tell({"op": "ready"})  # before anybody is greeted: whoever was greeted was served
         threading.Thread(target=self._accept, daemon=True).start()
