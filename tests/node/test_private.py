@@ -74,7 +74,7 @@ def test_what_an_earlier_node_left_open_is_closed_at_the_start(cache: Path) -> N
 
 
 def test_learned_orders(cache: Path) -> None:
-    OrderStore(cache / "snapshots", "http://e", "b").put("m", ORDER)
+    OrderStore(cache / "snapshots", "http://e", "b").put("m", Order([("a", 1)], [(0, 0, 1)]))
     assert_closed(cache)
 
 

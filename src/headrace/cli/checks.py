@@ -114,12 +114,14 @@ def cache_disk(path: Path, limit_bytes: int, reserve_bytes: int) -> Finding:
     existing = path
     while not existing.exists():
         existing = existing.parent
+    free, inodes = _free(existing)
+    if inodes == 0:
+        return Finding(what, "warning", "no inodes are left on its file system", "delete files there, or choose another disk (HEADRACE_CACHE_DIR)")
     try:
         sparse = _keeps_holes(existing)
     except OSError as error:
         return Finding(what, "failed", f"{existing} can't be written: {error.strerror}", "choose another directory (HEADRACE_CACHE_DIR)")
     kind = mountinfo.file_system_of(existing)
-    free, inodes = _free(existing)
     found = f"{kind}, {size(free)} free, limit {size(limit_bytes)}, {size(reserve_bytes)} stay free"
     if not sparse:
         return Finding(what, "failed", f"{found}: keeps no holes in files", "use ext4, XFS or another local file system")
@@ -127,8 +129,6 @@ def cache_disk(path: Path, limit_bytes: int, reserve_bytes: int) -> Finding:
         return Finding(what, "warning", f"{found}: no passthrough on a stacked file system", "put the cache on a volume of its own")
     if kind in ("tmpfs", "ramfs"):
         return Finding(what, "warning", f"{found}: cached bytes take memory", "put the cache on a disk")
-    if inodes == 0:
-        return Finding(what, "warning", f"{found}: no inodes are left", "delete files there, or choose another disk (HEADRACE_CACHE_DIR)")
     # What is cached takes the room of a cache that is in use, and may go as far as what stays free.
     wanted = _LEAST_ROOM if path.exists() else reserve_bytes + _ROOM_WANTED
     if free < wanted:
