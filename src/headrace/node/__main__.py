@@ -41,7 +41,9 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     kept = receive_all(channel)
-    channel, keeper = wait_holding(channel, kept, float(sys.argv[2]))
+    keeper = os.getppid()
+    if len(sys.argv) > 2:  # a keeper from before an upgrade says nothing of waiting, and would not understand that it is held
+        channel, keeper = wait_holding(channel, kept, float(sys.argv[2]))
     from headrace.node.service import Node
 
     Node(channel, kept, keeper).run()
