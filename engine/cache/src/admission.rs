@@ -87,11 +87,7 @@ impl Shared {
 
     /// Bytes were refused: tells it, the first time of an episode.
     pub fn note_shortage(&self, directory: &Directory, reason: Unkept) {
-        let mut found = None;
-        if !directory.shortage.note(|| *found.insert(self.lack(directory, reason == Unkept::DiskFull))) {
-            return;
-        }
-        let Some(lack) = found else { return };
+        let Some(lack) = directory.shortage.note(|| self.lack(directory, reason == Unkept::DiskFull)) else { return };
         let message = format!(
             "cache directory {}: {lack}. Until then what is read is not kept, and fetched again each time",
             directory.path.display()

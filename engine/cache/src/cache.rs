@@ -1,7 +1,7 @@
 //! The cache as its users see it: opened once by the node that owns the directories, shared by all threads.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use headrace_sync::{Instant, Mutex};
 use crate::counters::CounterValues;
 use crate::directory::Directory;
 use crate::evict::Outcome;
-use crate::shared::Shared;
+use crate::shared::{FullCallback, Shared};
 use crate::{
     CacheError, CacheFile, CachedEntry, MAX_OBJECT, ObjectId, ObjectIdentity, Presence, Usage, VerifyReport, pages, scan, steward,
 };
@@ -203,7 +203,7 @@ impl Cache {
     }
 
     /// Called with a directory and what it lacks, once for each time that it has no room for what is read, with no lock held.
-    pub fn on_full(&self, callback: Box<dyn Fn(&Path, &str) + Send + Sync>) {
+    pub fn on_full(&self, callback: FullCallback) {
         self.shared.on_full.write().push(Arc::new(callback));
     }
 

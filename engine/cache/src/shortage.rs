@@ -82,8 +82,8 @@ pub struct Shortage {
 }
 
 impl Shortage {
-    /// Notes that bytes were refused. True for the first time of an episode.
-    pub fn note(&self, lack: impl FnOnce() -> Lack) -> bool {
+    /// Notes that bytes were refused, and gives what is lacking the first time of an episode.
+    pub fn note(&self, lack: impl FnOnce() -> Lack) -> Option<Lack> {
         let mut episode = self.episode.lock();
         self.open.store(true, Relaxed);
         let now = Instant::now();
@@ -91,10 +91,11 @@ impl Shortage {
             && now.duration_since(known.last) < EPISODE
         {
             (known.last, known.over) = (now, false);
-            return false;
+            return None;
         }
-        *episode = Some(Episode { lack: lack(), last: now, over: false });
-        true
+        let lack = lack();
+        *episode = Some(Episode { lack, last: now, over: false });
+        Some(lack)
     }
 
     /// Notes that bytes were kept.
@@ -140,11 +141,11 @@ mod tests {
     fn it_is_told_once_and_shown_until_there_is_room() {
         let shortage = Shortage::default();
         assert_eq!(shortage.now(|| FULL), None, "a disk that is nearly full is no shortage until something was refused");
-        assert!(shortage.note(|| FULL));
-        assert!(!shortage.note(|| FULL));
+        assert_eq!(shortage.note(|| FULL), Some(FULL));
+        assert_eq!(shortage.note(|| FULL), None);
         assert_eq!(shortage.now(|| FULL), Some(FULL));
         assert_eq!(shortage.now(|| LIMIT), None, "somebody has made room");
-        assert!(shortage.note(|| FULL), "the next time is told again");
+        assert_eq!(shortage.note(|| FULL), Some(FULL), "the next time is told again");
     }
 
     #[test]
