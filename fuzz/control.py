@@ -93,7 +93,7 @@ def begin(directory: Path, origin: Origin) -> Node:
     assert kept is not None, "a new directory has no other keeper"
     ours, theirs = socket.socketpair()
     threading.Thread(target=_acknowledge, args=(theirs,), daemon=True).start()
-    node = Node(ours, kept)
+    node = Node(ours, kept, os.getpid())
     if node.fault:
         raise node.fault
     node.engine = NeverMounts(node.engine)  # type: ignore[assignment]

@@ -45,7 +45,10 @@ PROVED_BY = {
         "the cache disk fails": "e2e/test_disks.py::test_a_disk_that_can_not_read_back_what_it_holds",
         "... while the kernel reads": "e2e/test_disks.py::test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself",
         "the node was killed": "e2e/test_survival.py::test_twenty_kills_under_eight_readers",
-        "the reader got a signal": "e2e/test_failing_origin.py::test_a_waiting_reader_is_interrupted_at_once",
+        "the cache disk is full": "e2e/test_disks.py::test_a_disk_that_fills_up_while_it_is_used",
+        "the reader got a signal that it handles": "e2e/test_signals.py::test_a_signal_that_is_handled_ends_no_read",
+        "the reader got a signal that it dies of": "e2e/test_signals.py::test_a_signal_that_a_waiting_reader_dies_of_ends_it_at_once",
+        "the reader got Ctrl-C": "e2e/test_signals.py::test_ctrl_c_ends_a_read_of_a_program_that_handles_it",
     },
 }
 

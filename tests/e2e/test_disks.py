@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,40 @@ def own(headrace: Headrace, tmp_path: Path) -> Iterator[Disk]:
         headrace.stop()
 
 
+def assert_told_full(headrace: Headrace, directory: Path, what: str) -> None:
+    """Warned of once in the log, as an event, in `status` and by `doctor`, with what to do; and counted."""
+    cache = f"{directory}/cache"
+    status = headrace.status()
+    (lacks,) = [d["lacks"] for d in status["cache"]["directories"] if d["path"] == cache]
+    assert what in lacks
+    (event,) = [e for e in status["events"] if e["kind"] == "cache-full"]
+    assert event["object"] == cache
+    assert what in event["message"]
+    assert "HEADRACE_CACHE_DIR" in event["message"]
+    counters = status["counters"]
+    assert counters["cache_unkept_disk_full_bytes_total"] + counters["cache_unkept_no_room_bytes_total"] > 0
+    assert headrace.log().count("cache-full") == 1, headrace.log()
+    assert f"warning: cache directory {cache}: " in headrace.run("status").stdout
+    findings = json.loads(headrace.run("doctor", "--json").stdout)
+    (told,) = [f for f in findings if f["what"] == f"node's cache {cache}"]
+    assert told["state"] == "warning"
+    assert what in told["found"]
+    assert "HEADRACE_CACHE_DIR" in told["remedy"]
+
+
+def assert_told_out_of_use(headrace: Headrace, directory: Path) -> str:
+    """Warned of in the log, in `status` and by `doctor`; and counted. What was wrong."""
+    cache = f"{directory}/cache"
+    status = headrace.status()
+    (failed,) = [d["failed"] for d in status["cache"]["directories"] if d["path"] == cache]
+    assert status["counters"]["cache_failed_directories_total"] == 1
+    assert headrace.log().count("is out of use until the node restarts") == 1
+    assert f"warning: cache directory {cache} is out of use: {failed}" in headrace.run("status").stdout
+    findings = json.loads(headrace.run("doctor", "--json", check=False).stdout)
+    assert [f["state"] for f in findings if f["what"] == f"node's cache {cache}"] == ["failed"]
+    return str(failed)
+
+
 def test_a_disk_that_fills_up_while_it_is_used(headrace: Headrace, bucket: Bucket, own: Disk) -> None:
     data = [bucket.put(f"m/{index}", 16 * MIB) for index in range(3)]
     directory = headrace.mount(bucket.uri("m"))
@@ -37,6 +73,7 @@ def test_a_disk_that_fills_up_while_it_is_used(headrace: Headrace, bucket: Bucke
             for index in range(3):
                 assert (directory / str(index)).read_bytes() == data[index]
         assert headrace.counters()["unkept_bytes_total"] > 0
+        assert_told_full(headrace, own.directory, "the disk is full")
         assert held.read() == data[0]
     (own.directory / "filler").unlink()
     # An ext4 gives blocks back with its next commit.
@@ -44,6 +81,27 @@ def test_a_disk_that_fills_up_while_it_is_used(headrace: Headrace, bucket: Bucke
     # Room again: kept again.
     wait_until("everything is held", lambda: headrace.run("warm", str(directory), check=False).returncode == 0, 30)
     assert headrace.status()["mounts"][0]["files_complete"] == 3
+    assert headrace.status()["cache"]["directories"][0]["lacks"] is None
+    assert "warning: cache directory" not in headrace.run("status").stdout
+
+
+def test_a_disk_without_inodes(headrace: Headrace, bucket: Bucket, own: Disk) -> None:
+    """There is room for bytes, and none for a file: nothing new is kept, and that used to be told nowhere."""
+    data = [bucket.put(f"m/{index}", 2 * MIB) for index in range(4)]
+    directory = headrace.mount(bucket.uri("m"))
+    left = os.statvfs(own.directory).f_favail
+    (own.directory / "many").mkdir()
+    for number in range(left - 1):
+        (own.directory / "many" / str(number)).touch()
+    assert os.statvfs(own.directory).f_favail == 0
+    for _ in range(2):
+        for index in range(4):
+            assert (directory / str(index)).read_bytes() == data[index]
+    assert_told_full(headrace, own.directory, "no inodes left")
+    shutil.rmtree(own.directory / "many")
+    headrace.run("warm", str(directory))
+    assert headrace.status()["mounts"][0]["files_complete"] == 4
+    assert headrace.status()["cache"]["directories"][0]["lacks"] is None
 
 
 def test_a_disk_that_becomes_read_only(headrace: Headrace, bucket: Bucket, own: Disk) -> None:
@@ -56,9 +114,7 @@ def test_a_disk_that_becomes_read_only(headrace: Headrace, bucket: Bucket, own: 
         for index in range(2):
             assert (directory / str(index)).read_bytes() == data[index]
     # Which write meets it first, and with which error, is left to chance.
-    assert headrace.status()["cache"]["directories"][0]["failed"]
-    assert headrace.counters()["cache_failed_directories_total"] == 1
-    assert "is out of use until the node restarts" in headrace.log()
+    assert assert_told_out_of_use(headrace, own.directory)
 
 
 # At the disk's speed the file would take more than three minutes.
@@ -71,6 +127,8 @@ def test_a_slow_disk_does_not_slow_a_reader_down_to_it(headrace: Headrace, bucke
         slow.limit_writes(1 * MIB)
         try:
             assert path.read_bytes() == data
+            assert headrace.counters()["unkept_bytes_total"] > 0
+            assert "the cache disk does not keep up" in headrace.log()
         finally:
             slow.limit_writes(0)
         headrace.stop()
@@ -107,7 +165,7 @@ def test_a_disk_that_loses_what_it_was_given(headrace: Headrace, bucket: Bucket,
                 assert path.read_bytes() == data
                 assert os.pread(held.fileno(), 40 * MIB, 0) == data
             assert start == data[:MIB]
-        assert headrace.status()["cache"]["directories"][0]["failed"]
+        assert assert_told_out_of_use(headrace, thin.directory)
         headrace.stop()
 
 
@@ -136,9 +194,7 @@ def test_a_disk_that_can_not_read_back_what_it_holds(headrace: Headrace, bucket:
         os.posix_fadvise(held.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert os.pread(held.fileno(), len(data), 0) == data
         assert path.read_bytes() == data
-    assert headrace.status()["cache"]["directories"][0]["failed"].startswith("reading a cached file")
-    assert headrace.counters()["cache_failed_directories_total"] == 1
-    assert "is out of use until the node restarts" in headrace.log()
+    assert assert_told_out_of_use(headrace, dying.directory).startswith("reading a cached file")
 
 
 def test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself(headrace: Headrace, bucket: Bucket, dying: Disk) -> None:
@@ -158,7 +214,7 @@ def test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself(headrace: He
         # ... and a program that has it open by passthrough keeps nobody from that.
         assert path.read_bytes() == data
     assert path.read_bytes() == data
-    assert headrace.counters()["cache_failed_directories_total"] == 1
+    assert assert_told_out_of_use(headrace, dying.directory)
     assert headrace.counters()["origin_body_bytes_total"] >= 2 * len(data)
 
 
@@ -171,5 +227,6 @@ def test_a_file_on_a_disk_out_of_use_opens_again(headrace: Headrace, bucket: Buc
     assert [(directory / name).read_bytes() for name in "01"] == data
     dying.lose(cached(dying, len(data[1])))
     assert headrace.run("cache", "verify", check=False).returncode == 1
+    assert assert_told_out_of_use(headrace, dying.directory)
     for _ in range(2):
         assert [(directory / name).read_bytes() for name in "01"] == data

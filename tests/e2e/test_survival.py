@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,62 @@ def test_twenty_kills_under_eight_readers(headrace: Headrace, bucket: Bucket, vi
             os.kill(pid, signal.SIGKILL)
             wait_until("its successor", lambda dead=pid: headrace.status()["node"][victim] != dead)
     assert path.read_bytes() == data
+
+
+def test_a_keeper_killed_while_a_successor_holds_back(headrace: Headrace, bucket: Bucket) -> None:
+    """What nodes die of before they serve may be there for a while, so successors wait. The keeper did, as the only holder of the descriptors."""
+    data = bucket.put("m/a", MIB)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    keeper = headrace.status()["node"]["keeper_pid"]
+    dead = {headrace.node_pid()}
+    os.kill(*dead, signal.SIGKILL)
+    for _ in range(7):
+        successor = wait_until("a successor", lambda: _nodes(headrace) - dead).pop()
+        os.kill(successor, signal.SIGKILL)
+        dead.add(successor)
+    began = time.monotonic()
+    time.sleep(1.5)  # well within the wait of five seconds that so many deaths bring
+    os.kill(keeper, signal.SIGKILL)
+    assert path.read_bytes() == data
+    assert time.monotonic() - began > 3, "it had nothing to wait for, so this shows nothing"
+    status = headrace.status()["node"]
+    assert status["pid"] not in dead
+    assert status["keeper_pid"] != keeper
+
+
+def test_a_node_that_served_is_followed_within_seconds_however_often_it_is_killed(headrace: Headrace, bucket: Bucket) -> None:
+    data = bucket.put("m/a", MIB)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    node = headrace.node_pid()
+    for _ in range(12):
+        os.kill(node, signal.SIGKILL)
+        began = time.monotonic()
+        wait_until("the greeting of the next one", lambda: _is_greeted(headrace))
+        assert time.monotonic() - began < 5
+        (node,) = wait_until("the next one alone", lambda old=node: nodes if (nodes := _nodes(headrace) - {old}) else None)
+    assert path.read_bytes() == data
+
+
+def _is_greeted(headrace: Headrace) -> bool:
+    """False when the one that has just been killed took the connection."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(headrace.environment["HEADRACE_NODE"])
+        try:
+            return b"protocol" in connection.recv(4096)
+        except ConnectionResetError:
+            return False
+
+
+def _nodes(headrace: Headrace) -> set[int]:
+    """Processes that are nodes, whether they serve or wait."""
+    return {pid for pid in headrace.processes() if _is_node(pid)}
+
+
+def _is_node(pid: int) -> bool:
+    try:
+        return b"\0headrace.node\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def test_a_killed_keeper_is_replaced_and_the_mount_survives_the_next_kill(headrace: Headrace, bucket: Bucket) -> None:

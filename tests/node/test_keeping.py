@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace.node import keeper, parcel
+from headrace.node.__main__ import wait_holding
 from headrace.node.keeper import Kept
 
 
@@ -82,12 +83,34 @@ def test_one_keeper_for_a_socket(tmp_path: Path) -> None:
 
 def test_a_node_that_was_well_is_followed_at_once_and_one_that_dies_of_what_it_finds_ever_more_slowly() -> None:
     one = keeper.Keeper(Kept())
-    for turn in range(3):
+    pauses = []
+    for turn in range(12):
         one.ready = None  # died before it was ready
         one._bury()
         assert one.deaths == turn + 1
+        pauses.append(one.pause())
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (0, 10)
     one.ready = time.monotonic() - 2 * keeper._CALM_SECONDS
     one._bury()
-    assert one.deaths == 0
-    assert list(keeper._PAUSES) == sorted(keeper._PAUSES)
-    assert keeper._PAUSES[0] == 0
+    assert (one.deaths, one.pause()) == (0, 0)
+
+
+def test_a_node_that_became_ready_is_followed_soon_however_often_it_dies() -> None:
+    """Quick kills counted like nodes that never came up: many successors began after ten seconds."""
+    one = keeper.Keeper(Kept())
+    for _ in range(20):
+        one.ready = time.monotonic()
+        one._bury()
+        assert one.pause() <= 0.5
+    assert one.pause() > 0, "one that dies of what it is asked must not keep a processor busy"
+
+
+def test_a_successor_tells_that_it_holds_everything_before_it_waits() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        parcel.send(ours, {"ok": True})
+        began = time.monotonic()
+        assert wait_holding(theirs, Kept(), 0.3)[0] is theirs
+        assert time.monotonic() - began >= 0.3
+        assert parcel.receive(ours) == ({"op": "held"}, [])

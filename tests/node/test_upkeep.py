@@ -93,10 +93,11 @@ def test_listings_are_cleared_away_before_a_command_can_begin_one(monkeypatch: p
             raise Begun
 
     monkeypatch.setattr(service, "drop_unfinished", lambda _snapshots: order.append("clean-up"))
+    monkeypatch.setattr(service.Node, "_tell", lambda _node, message: order.append(message["op"]))
     monkeypatch.setattr(service.threading, "Thread", Threads)
     monkeypatch.setattr(service.signal, "signal", lambda *_: None)
     node = object.__new__(service.Node)
     node.settings = type("", (), {"snapshots": tmp_path})()
     with pytest.raises(Begun):
         node.run()
-    assert order == ["clean-up", "_accept"]
+    assert order == ["clean-up", "ready", "_accept"]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::shared::Shared;
-use crate::{CacheFile, Unkept};
+use crate::shortage::Lack;
+use crate::{CacheFile, Unkept, space};
 
 /// Room for what a write allocates besides its data: the meta file's first blocks and the file system's own
 /// lists of extents.
@@ -82,6 +83,31 @@ impl Shared {
         let over_limit = (total + bytes).saturating_sub(directory.limit_bytes);
         let under_reserve = (self.reserve_bytes + ledger.reserved + bytes).saturating_sub(free);
         over_limit.max(under_reserve)
+    }
+
+    /// Bytes were refused: tells it, the first time of an episode.
+    pub fn note_shortage(&self, directory: &Directory, reason: Unkept) {
+        let Some(lack) = directory.shortage.note(|| self.lack(directory, reason == Unkept::DiskFull)) else { return };
+        let message = format!(
+            "cache directory {}: {lack}. Until then what is read is not kept, and fetched again each time",
+            directory.path.display()
+        );
+        self.tell_full(&directory.path, &message);
+    }
+
+    /// What a directory lacks at this moment, if it refused anything for want of room and still would.
+    pub fn shortage(&self, directory: &Directory) -> Option<String> {
+        directory.shortage.now(|| self.lack(directory, false)).map(|lack| lack.to_string())
+    }
+
+    fn lack(&self, directory: &Directory, refused: bool) -> Lack {
+        match space::of_file_system(&directory.root) {
+            Ok(space) => Lack::of(&space, self.reserve_bytes, directory.limit_bytes, refused),
+            Err(error) => {
+                directory.note_error(&self.counters, "asking for free space", &error);
+                Lack::Limit { limit_bytes: directory.limit_bytes }
+            }
+        }
     }
 
     fn free(&self, directory: &Directory) -> Result<u64, Unkept> {

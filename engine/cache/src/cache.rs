@@ -11,7 +11,7 @@ use headrace_sync::{Instant, Mutex};
 use crate::counters::CounterValues;
 use crate::directory::Directory;
 use crate::evict::Outcome;
-use crate::shared::Shared;
+use crate::shared::{FullCallback, Shared};
 use crate::{
     CacheError, CacheFile, CachedEntry, MAX_OBJECT, ObjectId, ObjectIdentity, Presence, Usage, VerifyReport, pages, scan, steward,
 };
@@ -200,6 +200,11 @@ impl Cache {
     /// Called after a file was unlinked, with no lock of a file held.
     pub fn on_evict(&self, callback: Box<dyn Fn(&ObjectId) + Send + Sync>) {
         self.shared.on_evict.write().push(Arc::new(callback));
+    }
+
+    /// Called with a directory and what it lacks, once for each time that it has no room for what is read, with no lock held.
+    pub fn on_full(&self, callback: FullCallback) {
+        self.shared.on_full.write().push(Arc::new(callback));
     }
 
     /// Runs now what else runs once a minute: eviction by age, and keeping the promised space free.

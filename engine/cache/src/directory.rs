@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::direct::Ways;
 use crate::ledger::{Entry, Ledger};
 use crate::marker::DirectoryId;
+use crate::shortage::Shortage;
 use crate::space::{self, FreeSpace};
 use crate::{CacheDirectory, CacheError, MIN_LIMIT, ObjectId, door, lock, marker};
 
@@ -41,6 +42,8 @@ pub struct Directory {
     pub evicting: Mutex<()>,
     /// Cleared when the file system turns out not to punch holes.
     pub can_punch: AtomicBool,
+    /// Whether it has no room.
+    pub shortage: Shortage,
     /// How fast the disk takes bytes.
     pub ways: Ways,
     failed: Mutex<Option<String>>,
@@ -76,6 +79,7 @@ impl Directory {
             free_space: Mutex::new(FreeSpace::default()),
             evicting: Mutex::new(()),
             can_punch: AtomicBool::new(true),
+            shortage: Shortage::default(),
             ways: Ways::default(),
             failed: Mutex::new(None),
             is_failed: AtomicBool::new(false),

@@ -44,6 +44,7 @@ mod read;
 mod report;
 mod scan;
 mod shared;
+mod shortage;
 mod space;
 mod steward;
 mod verify;

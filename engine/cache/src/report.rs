@@ -51,6 +51,8 @@ pub struct DirectoryUsage {
     pub files: u64,
     /// Why the directory is out of use.
     pub failed: Option<String>,
+    /// What it lacks, with the remedy, while it has no room for what is read.
+    pub lacks: Option<String>,
 }
 
 /// One cached object.
@@ -74,6 +76,7 @@ impl Shared {
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         for directory in &self.directories {
+            let lacks = self.shortage(directory);
             let ledger = directory.ledger.lock();
             usage.allocated_bytes += ledger.allocated();
             usage.limit_bytes += directory.limit_bytes;
@@ -86,6 +89,7 @@ impl Shared {
                 allocated_bytes: ledger.allocated(),
                 files: ledger.files(),
                 failed: directory.failure(),
+                lacks,
             });
         }
         usage

@@ -1,6 +1,7 @@
 //! What all parts of one open cache share: the directories, the map of open files, the callbacks.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ use crate::steward::Chores;
 use crate::{CacheConfig, CacheFile, ObjectId, ObjectIdentity, format};
 
 pub type Callback = Box<dyn Fn(&ObjectId) + Send + Sync>;
+pub type FullCallback = Box<dyn Fn(&Path, &str) + Send + Sync>;
 
 pub struct Shared {
     pub directories: Vec<Arc<Directory>>,
@@ -33,6 +35,7 @@ pub struct Shared {
     pub files: Mutex<BTreeMap<ObjectId, Weak<CacheFile>>>,
     pub on_complete: RwLock<Vec<Arc<Callback>>>,
     pub on_evict: RwLock<Vec<Arc<Callback>>>,
+    pub on_full: RwLock<Vec<Arc<FullCallback>>>,
     tick: AtomicU32,
 }
 
@@ -51,6 +54,7 @@ impl Shared {
             files: Mutex::default(),
             on_complete: RwLock::default(),
             on_evict: RwLock::default(),
+            on_full: RwLock::default(),
             tick: AtomicU32::new(0),
         }
     }
@@ -103,6 +107,11 @@ impl Shared {
         Counters::add(&self.counters.completed_files, 1);
         let callbacks = self.on_complete.read().clone();
         callbacks.iter().for_each(|callback| callback(id));
+    }
+
+    pub fn tell_full(&self, directory: &Path, message: &str) {
+        let callbacks = self.on_full.read().clone();
+        callbacks.iter().for_each(|callback| callback(directory, message));
     }
 
     pub fn tell_evicted(&self, ids: &[ObjectId]) {

@@ -13,12 +13,14 @@ use headrace_sync::Instant;
 const ASK_EVERY_BYTES: u64 = 64 * crate::BLOCK;
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Free and used bytes of a file system.
+/// Free and used bytes of a file system, and free inodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
     /// What this user may still take.
     pub free: u64,
     pub used: u64,
+    /// Inodes that this user may still take; `None` where the file system does not count them.
+    pub inodes: Option<u64>,
 }
 
 pub fn of_file_system(directory: &File) -> io::Result<Space> {
@@ -29,7 +31,8 @@ pub fn of_file_system(directory: &File) -> io::Result<Space> {
         return Err(io::Error::last_os_error());
     }
     let unit = stat.f_frsize;
-    Ok(Space { free: stat.f_bavail * unit, used: (stat.f_blocks - stat.f_bfree) * unit })
+    let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+    Ok(Space { free: stat.f_bavail * unit, used: (stat.f_blocks - stat.f_bfree) * unit, inodes })
 }
 
 /// The blocks of a file, in bytes.

@@ -88,6 +88,11 @@ impl CacheFile {
             Unkept::Scanning | Unkept::Evicted | Unkept::Misaligned => &counters.unkept_other_bytes,
         };
         Counters::add(counter, bytes as u64);
+        if matches!(reason, Unkept::NoRoom | Unkept::DiskFull)
+            && let Some(directory) = self.home()
+        {
+            self.shared.note_shortage(&directory, reason);
+        }
         Kept::No(reason)
     }
 
@@ -136,6 +141,7 @@ impl CacheFile {
             .and_then(|()| self.settle(&mut writing));
         let completed = result.map_err(|error| self.failed_write(&mut writing, &directory, range, &error))?;
         directory.free_space.lock().wrote(data.len() as u64);
+        directory.shortage.kept();
         drop(writing);
         drop(reservation); // only now: the blocks have been booked
         Ok(completed)

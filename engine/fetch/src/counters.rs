@@ -71,9 +71,9 @@ impl FetchCounters {
 pub struct Event {
     /// Nanoseconds since 1970.
     pub time_ns: u64,
-    /// `replaced`, `read-failed`, `unkept`, …
+    /// `replaced`, `read-failed`, `cache-full`, …
     pub kind: &'static str,
-    /// The key.
+    /// The key, or the cache directory.
     pub object: String,
     /// Operation, cause and remedy.
     pub message: String,

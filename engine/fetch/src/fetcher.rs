@@ -127,6 +127,12 @@ impl Fetcher {
             errands: Errands::default(),
             stopping: AtomicBool::new(false),
         });
+        let to_tell = Arc::downgrade(&shared);
+        shared.cache.on_full(Box::new(move |directory, message| {
+            if let Some(shared) = to_tell.upgrade() {
+                shared.events.push("cache-full", &directory.to_string_lossy(), message);
+            }
+        }));
         let fetcher = Arc::new(Self { shared, objects: Mutex::default(), threads: Mutex::default(), bell: Arc::default() });
         fetcher.start_threads()?;
         Ok(fetcher)

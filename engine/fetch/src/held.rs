@@ -47,6 +47,11 @@ impl Held {
         true
     }
 
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().entries.len()
+    }
+
     /// Gives one up, best one that a reader has taken; false when there is none.
     pub(crate) fn drop_one(&self) -> bool {
         let mut state = self.state.lock();

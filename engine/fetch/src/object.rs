@@ -592,3 +592,62 @@ fn take_waiters(state: &mut State, wanted: impl Fn(&Waiter) -> bool) -> Vec<Wait
     state.waiters = left;
     taken
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::held::Held;
+    use crate::{FetchConfig, Fetcher};
+    use headrace_cache::{Cache, CacheConfig, CacheDirectory};
+    use headrace_origin::BodySink;
+
+    struct Nothing;
+
+    impl Source for Nothing {
+        fn fetch(&self, _: &Pinned, _: Range<u64>, _: std::time::Instant, _: &mut dyn BodySink) -> Result<(), OriginError> {
+            Err(OriginError::Cancelled)
+        }
+    }
+
+    fn fetcher(directory: &std::path::Path) -> Arc<Fetcher> {
+        let cache = Cache::open(CacheConfig {
+            directories: vec![CacheDirectory { path: directory.to_owned(), limit_bytes: 64 * SEGMENT }],
+            reserve_bytes: 0,
+            max_age: None,
+            verify_reads: false,
+            page_bytes: u64::MAX,
+            boot_id: "a-boot".into(),
+            locks: Vec::new(),
+        });
+        let config = FetchConfig { memory_bytes: 8 * SEGMENT, workers: 1, writers: 1, deadline: Duration::from_secs(5) };
+        Fetcher::start(cache.unwrap(), config).unwrap()
+    }
+
+    /// Whoever looks what is missing holds the lock, has asked the file (which had the bytes not yet) and goes on to memory: a
+    /// segment that became a mere copy in between would be in neither, and its bytes be asked for twice.
+    #[test]
+    fn a_segment_becomes_a_copy_only_while_nobody_looks_what_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let fetcher = fetcher(directory.path());
+        let spec = ObjectSpec { key: "o".into(), size: SEGMENT, etag: "\"e\"".into(), version: None, archived: false };
+        let identity =
+            ObjectIdentity { endpoint: "http://s".into(), bucket: "b".into(), key: "o".into(), pin: "\"e\"".into(), size: SEGMENT };
+        let source: Arc<dyn Source> = Arc::new(Nothing);
+        let object = fetcher.object("origin", identity, &source, spec, None);
+        let buffer = object.shared.pool.take(SEGMENT as usize, true).unwrap();
+        let segment = Arc::new(Segment::new(0, SEGMENT as usize, buffer, true));
+        let held = Held::default();
+        std::thread::scope(|scope| {
+            let looking = object.state.lock();
+            scope.spawn(|| assert!(held.keep(&object, &segment)));
+            while held.count() == 0 {
+                std::thread::yield_now();
+            }
+            assert!(!segment.is_kept(), "somebody looks");
+            drop(looking);
+        });
+        assert!(segment.is_kept());
+        held.close();
+        fetcher.stop();
+    }
+}

@@ -27,6 +27,7 @@ mod pool;
 mod read;
 mod serve;
 mod siblings;
+mod signals;
 mod tree;
 mod wire;
 

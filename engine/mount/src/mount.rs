@@ -8,10 +8,11 @@ use crate::negotiate::{Agreed, negotiate};
 use crate::nodes::Nodes;
 use crate::outstanding::{Outstanding, READERS};
 use crate::pool::Pool;
+use crate::read::Waiting;
 use crate::siblings::Siblings;
+use crate::signals::Signals;
 use crate::wire::{Packer, ROOT_ID, notify};
 use headrace_cache::DoorHandle;
-use headrace_fetch::Object;
 use headrace_snapshot::{EntryId, Snapshot};
 use headrace_volume::Volume;
 use parking_lot::{Mutex, RwLock};
@@ -82,8 +83,10 @@ pub struct Mount {
     pub(crate) siblings: Siblings,
     /// Descriptors of files open by passthrough: while one is here its cache file counts as held.
     pub(crate) doors: Mutex<HashMap<u64, DoorHandle>>,
-    /// Reads that wait, by the id of their request, for INTERRUPT.
-    pub(crate) pending: Mutex<HashMap<u64, Arc<Object>>>,
+    /// Reads that wait, by the id of their request.
+    pub(crate) pending: Mutex<HashMap<u64, Waiting>>,
+    /// Those of them that a signal may end.
+    pub(crate) signals: Signals,
     pub(crate) pool: Arc<Pool>,
     pub(crate) alive: AtomicBool,
     /// What the mount did.
@@ -169,6 +172,7 @@ impl Mount {
             siblings: Siblings::default(),
             doors: Mutex::default(),
             pending: Mutex::default(),
+            signals: Signals::default(),
             pool,
             alive: AtomicBool::new(true),
             counters: MountCounters::default(),
@@ -180,13 +184,15 @@ impl Mount {
 
     pub(crate) fn start(self: &Arc<Self>) -> Result<(), MountError> {
         for index in 0..READERS {
-            let mount = Arc::clone(self);
-            std::thread::Builder::new()
-                .name(format!("fuse-{index}"))
-                .spawn(move || mount.serve(index))
-                .map_err(|e| MountError::refused(&self.config.directory, &e))?;
+            self.spawn(format!("fuse-{index}"), move |mount| mount.serve(index))?;
         }
-        Ok(())
+        self.spawn("mount-signals".to_owned(), |mount| mount.heed_signals())
+    }
+
+    fn spawn(self: &Arc<Self>, name: String, work: impl FnOnce(&Arc<Self>) + Send + 'static) -> Result<(), MountError> {
+        let mount = Arc::clone(self);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || work(&mount));
+        spawned.map(drop).map_err(|e| MountError::refused(&self.config.directory, &e))
     }
 
     /// False once the mount has ended, whoever ended it.

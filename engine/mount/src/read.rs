@@ -2,6 +2,7 @@
 
 use crate::device::PIECES_MAX;
 use crate::mount::Mount;
+use crate::signals::Watch;
 use crate::wire::Request;
 use headrace_fetch::{Object, Piece, ReadError, ReadReply};
 use std::cell::RefCell;
@@ -14,6 +15,23 @@ const QUICK_MAX: usize = 1024 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A READ that has no answer yet.
+pub(crate) struct Waiting {
+    pub(crate) object: Arc<Object>,
+    /// Who waits; 0 when that can't be said.
+    pub(crate) thread: u32,
+}
+
+/// What a READ asks for.
+#[derive(Clone, Copy)]
+struct Asked {
+    unique: u64,
+    thread: u32,
+    left: bool,
+    offset: u64,
+    len: u64,
 }
 
 /// Where the answer of one READ goes.
@@ -31,42 +49,41 @@ impl Mount {
         let (Some(offset), Some(size)) = (request.u64(8), request.u32(16)) else {
             return self.device.error(request.unique, libc::EINVAL);
         };
-        let (unique, raw, len) = (request.unique, request.node, u64::from(size));
+        let (unique, raw) = (request.unique, request.node);
+        let asked = Asked { unique, thread: request.thread, left: request.left, offset, len: u64::from(size) };
         if let Some(object) = self.nodes.get(raw) {
             if object.is_at_hand() {
-                return self.read_object(object, unique, offset, len);
+                return self.read_object(object, asked);
             }
             let mount = Arc::clone(self);
-            return self.pool.run(move || mount.read_object(object, unique, offset, len));
+            return self.pool.run(move || mount.read_object(object, asked));
         }
         // Opened before a take-over: finding its cache file may touch the disk.
         let mount = Arc::clone(self);
         self.pool.run(move || match mount.resolve(mount.node(raw)) {
             Some(object) => {
                 mount.nodes.enter(raw, &object, 0);
-                mount.read_object(object, unique, offset, len);
+                mount.read_object(object, asked);
             }
             None => mount.device.error(unique, libc::ESTALE),
         });
     }
 
-    fn read_object(self: &Arc<Self>, object: Arc<Object>, unique: u64, offset: u64, len: u64) {
+    fn read_object(self: &Arc<Self>, object: Arc<Object>, asked: Asked) {
+        let Asked { unique, thread, left, offset, len } = asked;
         self.counters.reads.fetch_add(1, Relaxed);
-        self.pending.lock().insert(unique, Arc::clone(&object));
+        self.pending.lock().insert(unique, Waiting { object: Arc::clone(&object), thread });
+        if left {
+            self.signals.watch(unique, Watch::TakenOver);
+        }
         let reply = Reply { mount: Arc::clone(self), object: Arc::clone(&object), unique, offset, len, since: Instant::now() };
         object.read(offset, len, unique, Box::new(reply));
     }
 
     /// INTERRUPT: a waiting reader got a signal.
     pub(crate) fn interrupt(&self, request: &Request<'_>) {
-        let Some(unique) = request.u64(0) else { return };
-        let object = self.pending.lock().get(&unique).cloned();
-        match object {
-            Some(object) => {
-                object.interrupt(unique);
-            }
-            // Perhaps another thread is still on its way with it: the kernel asks again if it is not answered.
-            None => self.device.error(request.unique, libc::EAGAIN),
+        if let Some(unique) = request.u64(0) {
+            self.signals.watch(unique, Watch::Asked(request.unique));
         }
     }
 }

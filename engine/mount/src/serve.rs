@@ -28,6 +28,7 @@ impl Mount {
         }
         self.alive.store(false, Release);
         self.pool.close();
+        self.signals.close();
     }
 
     fn take(self: &Arc<Self>, reader: usize, bytes: &[u8]) {
@@ -47,7 +48,7 @@ impl Mount {
     pub(crate) fn answer_left(self: &Arc<Self>, left: &[Vec<u8>]) {
         for bytes in left {
             match Request::parse(bytes) {
-                Some(request) => self.dispatch(&request),
+                Some(request) => self.dispatch(&Request { left: true, ..request }),
                 None => log::error!("a malformed request of {} bytes was left by the last node", bytes.len()),
             }
         }

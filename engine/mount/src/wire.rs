@@ -127,6 +127,10 @@ pub(crate) struct Request<'a> {
     pub(crate) opcode: u32,
     pub(crate) unique: u64,
     pub(crate) node: u64,
+    /// The thread that asks, as the mount's pid namespace counts; 0 when it is not in there.
+    pub(crate) thread: u32,
+    /// Left unanswered by the last node.
+    pub(crate) left: bool,
     pub(crate) body: &'a [u8],
 }
 
@@ -135,7 +139,14 @@ impl<'a> Request<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let length = u32_at(bytes, 0)? as usize;
         let bytes = bytes.get(..length)?;
-        Some(Self { opcode: u32_at(bytes, 4)?, unique: u64_at(bytes, 8)?, node: u64_at(bytes, 16)?, body: bytes.get(IN_HEADER..)? })
+        Some(Self {
+            opcode: u32_at(bytes, 4)?,
+            unique: u64_at(bytes, 8)?,
+            node: u64_at(bytes, 16)?,
+            thread: u32_at(bytes, 32)?,
+            left: false,
+            body: bytes.get(IN_HEADER..)?,
+        })
     }
 
     pub(crate) fn u32(&self, at: usize) -> Option<u32> {

@@ -26,6 +26,7 @@ impl Engine {
             item.set_item("limit_bytes", directory.limit_bytes)?;
             item.set_item("allocated_bytes", directory.allocated_bytes)?;
             item.set_item("failed", directory.failed)?;
+            item.set_item("lacks", directory.lacks)?;
             directories.push(item);
         }
         answer.set_item("directories", directories)?;

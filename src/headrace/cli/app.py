@@ -85,6 +85,8 @@ def _show_status(answer: dict[str, Any]) -> None:
     for directory in cache["directories"]:
         if directory["failed"]:
             print(f"warning: cache directory {directory['path']} is out of use: {directory['failed']}")
+        elif directory["lacks"]:
+            print(f"warning: cache directory {directory['path']}: {directory['lacks']}")
     for mounted in answer["mounts"]:
         print(f"\n{mounted['directory']}  {mounted['source']}  snapshot {mounted['snapshot']}{' (pinned)' if mounted['pinned'] else ''}")
         print(

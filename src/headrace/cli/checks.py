@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from headrace.cli.show import size
 from headrace.errors import HeadraceError
@@ -25,6 +25,8 @@ _PAGES_WANTED = 1024
 # Passthrough and RESEND.
 _KERNEL_WANTED = (6, 9)
 _ROOM_WANTED = 1 << 30
+# One window of prefetch: with less free than that hardly anything new can be kept.
+_LEAST_ROOM = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def machine(settings: Settings) -> list[Finding]:
     findings.append(Finding("memory budget", "ok", size(settings.memory)))
     findings += [cache_disk(Path(path), limit, settings.cache_reserve) for path, limit in settings.cache_directories]
     findings += dead_mounts()
-    findings.append(node(settings))
+    findings += node(settings)
     return findings
 
 
@@ -112,12 +114,14 @@ def cache_disk(path: Path, limit_bytes: int, reserve_bytes: int) -> Finding:
     existing = path
     while not existing.exists():
         existing = existing.parent
+    free, inodes = _free(existing)
+    if inodes == 0:
+        return Finding(what, "warning", "no inodes are left on its file system", "delete files there, or choose another disk (HEADRACE_CACHE_DIR)")
     try:
         sparse = _keeps_holes(existing)
     except OSError as error:
         return Finding(what, "failed", f"{existing} can't be written: {error.strerror}", "choose another directory (HEADRACE_CACHE_DIR)")
     kind = mountinfo.file_system_of(existing)
-    free = shutil.disk_usage(existing).free
     found = f"{kind}, {size(free)} free, limit {size(limit_bytes)}, {size(reserve_bytes)} stay free"
     if not sparse:
         return Finding(what, "failed", f"{found}: keeps no holes in files", "use ext4, XFS or another local file system")
@@ -125,9 +129,17 @@ def cache_disk(path: Path, limit_bytes: int, reserve_bytes: int) -> Finding:
         return Finding(what, "warning", f"{found}: no passthrough on a stacked file system", "put the cache on a volume of its own")
     if kind in ("tmpfs", "ramfs"):
         return Finding(what, "warning", f"{found}: cached bytes take memory", "put the cache on a disk")
-    if free - reserve_bytes < _ROOM_WANTED and not path.exists():
+    # What is cached takes the room of a cache that is in use, and may go as far as what stays free.
+    wanted = _LEAST_ROOM if path.exists() else reserve_bytes + _ROOM_WANTED
+    if free < wanted:
         return Finding(what, "warning", found, "free some space, or choose another disk (HEADRACE_CACHE_DIR)")
     return Finding(what, "ok", found)
+
+
+def _free(directory: Path) -> tuple[int, int | None]:
+    """Free bytes and inodes; None where the file system does not count inodes."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None
 
 
 def _keeps_holes(directory: Path) -> bool:
@@ -143,14 +155,26 @@ def dead_mounts() -> list[Finding]:
     return [Finding(f"mount {path}", "failed", "nobody serves it", f"mount it again, or `umount -l {path}`") for path in dead]
 
 
-def node(settings: Settings) -> Finding:
-    """The node answers, if one runs."""
+def node(settings: Settings) -> list[Finding]:
+    """The node answers, if one runs, and its cache directories take what is read."""
     try:
         client = connect(settings)
         if client is None:
-            return Finding("node", "ok", "not running; the first mount starts it")
+            return [Finding("node", "ok", "not running; the first mount starts it")]
         with client:
-            pid = client.call("ping")["pid"]
+            status = client.call("status")
     except HeadraceError as error:
-        return Finding("node", "failed", error.message, "see `headrace logs`")
-    return Finding("node", "ok", f"pid {pid}, {settings.socket}")
+        return [Finding("node", "failed", error.message, "see `headrace logs`")]
+    findings = [Finding("node", "ok", f"pid {status['node']['pid']}, {settings.socket}")]
+    return findings + [trouble for directory in status["cache"]["directories"] if (trouble := _trouble(directory))]
+
+
+def _trouble(directory: dict[str, Any]) -> Finding | None:
+    """What the node says of a cache directory that does not take what is read."""
+    what = f"node's cache {directory['path']}"
+    if directory["failed"]:
+        return Finding(what, "failed", f"out of use: {directory['failed']}", "repair or replace the disk, then restart the node (`headrace stop`)")
+    if directory["lacks"]:
+        found, _, remedy = directory["lacks"].partition("; ")
+        return Finding(what, "warning", found, remedy)
+    return None

@@ -1,13 +1,37 @@
-"""`python -m headrace.node FD`: the node, started by the keeper that holds the other end of FD."""
+"""`python -m headrace.node FD SECONDS`: the node, started by the keeper that holds the other end of FD.
+
+After deaths of its predecessors it waits for SECONDS before it serves: here and not in the keeper, so that two processes hold
+the descriptors meanwhile. The service is loaded after that: what it dies of, it dies of then.
+"""
 
 from __future__ import annotations
 
+import os
 import resource
+import select
 import socket
 import sys
+import time
 
-from headrace.node.keeper import receive_all
-from headrace.node.service import Node
+from headrace.node import parcel
+from headrace.node.keeper import Kept, another_keeper, receive_all
+
+
+def wait_holding(channel: socket.socket, kept: Kept, seconds: float) -> tuple[socket.socket, int]:
+    """Tells the keeper that everything is held, then waits; starts another keeper when it dies meanwhile. The channel and process of the last."""
+    keeper = os.getppid()
+    try:
+        parcel.send(channel, {"op": "held"})
+        parcel.receive(channel)
+    except OSError as error:  # what a dead keeper looks like, which the wait below finds
+        print(f"node: the keeper does not answer: {error}", file=sys.stderr, flush=True)
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        # A keeper says nothing of its own accord: what can be read is its end.
+        if select.select([channel], [], [], left)[0]:
+            channel.close()
+            channel, keeper = another_keeper(kept)
+    return channel, keeper
 
 
 def main() -> None:
@@ -16,7 +40,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
-    Node(channel, receive_all(channel)).run()
+    kept = receive_all(channel)
+    keeper = os.getppid()
+    if len(sys.argv) > 2:  # a keeper from before an upgrade says nothing of waiting, and would not understand that it is held
+        channel, keeper = wait_holding(channel, kept, float(sys.argv[2]))
+    from headrace.node.service import Node
+
+    Node(channel, kept, keeper).run()
 
 
 if __name__ == "__main__":

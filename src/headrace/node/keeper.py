@@ -7,6 +7,9 @@ while the node is down wait in the backlog. It is small, runs on the standard li
 The node tells it of every change and waits for the acknowledgement before the change becomes visible. A node is dead
 when its process has ended, or is a zombie: one thread may be stuck in a notification until a successor
 answers the request it waits for, so nobody waits for the dead to be reaped.
+
+A successor is started at once, and what has to wait before it serves is the successor (`__main__`): so two processes hold
+everything, and either may be killed at any time.
 """
 
 from __future__ import annotations
@@ -28,10 +31,15 @@ from headrace.node.runtime import private_directory
 
 _POLL_SECONDS = 0.2
 _BACKLOG = 128
-# A node that dies again and again is started ever more slowly, but never given up: mounts wait for it.
+# How long a node waits before it serves, by the deaths before it. One that dies again and again of what it finds waits ever longer,
+# but is never given up: mounts wait for it.
 _PAUSES = (0.0, 0.0, 0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-# A node that was ready for this long was well; one that dies sooner may die of what it found there.
+# A node that was ready for this long was well; one that dies sooner may die of what it was asked.
 _CALM_SECONDS = 0.25
+# The most deaths that count while nodes do become ready: they serve, so their successors wait half a second at most.
+_DEATHS_OF_THE_READY = 4
+# A process that dies before it holds anything can't wait itself. Meanwhile nobody but the keeper holds the descriptors: so, not for long.
+_UNHELD_PAUSE_SECONDS = 0.5
 
 
 class Kept:
@@ -128,21 +136,27 @@ class Keeper:
         self.node = 0
         self.pidfd = -1
         self.deaths = 0
+        self.held = True
         self.ready: float | None = None
 
     def adopt(self, channel: socket.socket, node: int) -> None:
         """Goes on beside a node that is already there."""
         self.channel, self.node, self.pidfd, self.ready = channel, node, os.pidfd_open(node), None
 
+    def pause(self) -> float:
+        """Seconds that the next node is to wait before it serves."""
+        return _PAUSES[min(self.deaths, len(_PAUSES) - 1)]
+
     def start(self) -> None:
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
-            [sys.executable, "-m", "headrace.node", str(theirs.fileno())],
+            [sys.executable, "-m", "headrace.node", str(theirs.fileno()), str(self.pause())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
         theirs.close()
+        self.held = False
         self.adopt(ours, process.pid)
         send_all(ours, self.kept)
 
@@ -150,7 +164,8 @@ class Keeper:
         """Until the node says that nothing needs it any more."""
         while True:
             if self.channel is None:
-                time.sleep(_PAUSES[min(self.deaths, len(_PAUSES) - 1)])
+                if not self.held:
+                    time.sleep(min(self.pause(), _UNHELD_PAUSE_SECONDS))
                 self._start_or_count()
                 continue
             waited = [self.channel.fileno(), self.pidfd]
@@ -164,6 +179,7 @@ class Keeper:
         try:
             self.start()
         except OSError as error:
+            self.held = False
             print(f"keeper: starting a node: {error}", file=sys.stderr, flush=True)
             self._bury()
 
@@ -178,14 +194,19 @@ class Keeper:
             if message["op"] == "done":
                 parcel.send(channel, {"ok": True})
                 return False
-            if message["op"] == "ready":
-                self.ready = time.monotonic()
-            else:
-                self.kept.apply(message, fds)
+            self._take(message, fds)
             parcel.send(channel, {"ok": True})
         except OSError:
             self._bury()
         return True
+
+    def _take(self, message: dict[str, Any], fds: list[int]) -> None:
+        if message["op"] == "held":
+            self.held = True
+        elif message["op"] == "ready":
+            self.ready = time.monotonic()
+        else:
+            self.kept.apply(message, fds)
 
     def _is_zombie(self) -> bool:
         try:
@@ -202,10 +223,32 @@ class Keeper:
         if self.channel is not None:
             self.channel.close()
             os.close(self.pidfd)
-        calm = self.ready is not None and time.monotonic() - self.ready > _CALM_SECONDS
-        self.deaths = 0 if calm else self.deaths + 1
+        self.deaths = self._deaths()
         self.channel, self.node, self.pidfd = None, 0, -1
         print("keeper: the node has died; starting another", file=sys.stderr, flush=True)
+
+    def _deaths(self) -> int:
+        """How many deaths in a row count, the one that just happened included."""
+        if self.ready is None:
+            return self.deaths + 1
+        well = time.monotonic() - self.ready > _CALM_SECONDS
+        return 0 if well else min(self.deaths + 1, _DEATHS_OF_THE_READY)
+
+
+def another_keeper(kept: Kept) -> tuple[socket.socket, int]:
+    """Starts a keeper for the calling node, whose own one has died, and hands everything on: the channel to it, and its process."""
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headrace.node.keeper", "adopt", str(theirs.fileno()), str(os.getpid())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    theirs.close()
+    send_all(ours, kept)
+    parcel.receive(ours)
+    print("node: the keeper had died; started another", file=sys.stderr, flush=True)
+    return ours, process.pid
 
 
 def main(arguments: list[str]) -> None:

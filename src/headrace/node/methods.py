@@ -214,7 +214,10 @@ def _cache(node: Node) -> dict[str, Any]:
     """What the cache occupies; where a stand-in serves, what it stands in for too."""
     usage: dict[str, Any] = node.engine.cache_usage()
     if node.cacheless:
-        lost = [{"path": path, "limit_bytes": size, "allocated_bytes": 0, "failed": node.cacheless} for path, size in node.settings.cache_directories]
+        lost = [
+            {"path": path, "limit_bytes": size, "allocated_bytes": 0, "failed": node.cacheless, "lacks": None}
+            for path, size in node.settings.cache_directories
+        ]
         usage["directories"] = lost + usage["directories"]
     return usage
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from headrace.errors import UsageError
 from headrace.node.orders import Order, encoded, parse
+from headrace.node.private import private_directory_below
 
 _UNFINISHED = ".part"
 _UNFINISHED_SECONDS = 60.0
@@ -48,7 +49,7 @@ class OrderStore:
         """Keeps an order in place of the one known. Raises UsageError when it would not be read again, OSError as the disk does."""
         document = order.document(directory)
         parse(document)
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory_below(self._directory.parents[2], self._directory)
         self._drop_unfinished()
         with tempfile.NamedTemporaryFile("w", dir=self._directory, suffix=_UNFINISHED, delete=False) as file:
             try:

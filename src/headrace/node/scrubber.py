@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from headrace._engine import Engine
+from headrace.node.private import touch_private
 from headrace.settings import Settings
 
 _MARK = "scrubbed"
@@ -35,7 +36,7 @@ class Scrubber:
         """Seconds until the next pass; the first one comes an interval after the cache was made."""
         try:
             if not self._mark.exists():
-                self._mark.touch()
+                touch_private(self._mark)
             age = time.time() - self._mark.stat().st_mtime
         except OSError:  # the disk fails, which others tell
             age = 0.0
@@ -58,7 +59,7 @@ class Scrubber:
             flush=True,
         )
         try:
-            self._mark.touch()
+            touch_private(self._mark)
         except OSError as error:
             print(f"node: {self._mark}: {error}", file=sys.stderr, flush=True)
             self._stopping.wait(self._interval)

@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -24,14 +23,14 @@ from headrace.errors import HeadraceError, NodeFailure
 from headrace.node import parcel, record
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
-from headrace.node.keeper import Kept, send_all
+from headrace.node.keeper import Kept, another_keeper
 from headrace.node.learning import Learning
 from headrace.node.parameters import checked
 from headrace.node.protocol import PROTOCOL, Lines, Malformed
 from headrace.node.runtime import other_end
 from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
-from headrace.node.upkeep import drop_old_versions, drop_unfinished, keep_log_small
+from headrace.node.upkeep import close_lists, drop_old_versions, drop_unfinished, keep_log_small
 from headrace.node.volume_methods import HeldVolumes, renew_volume
 
 _CONNECTIONS_MAX = 256
@@ -89,11 +88,11 @@ class Progress:
 class Node:
     """One process for a cache directory."""
 
-    def __init__(self, channel: socket.socket, kept: Kept) -> None:
+    def __init__(self, channel: socket.socket, kept: Kept, keeper: int) -> None:
         self.settings = configuration.load()
         self.kept = kept
         self.channel = channel
-        self.keeper = os.getppid()
+        self.keeper = keeper
         self.lock = threading.RLock()
         self.commands = threading.Lock()
         self.mounting: set[str] = set()
@@ -203,16 +202,7 @@ class Node:
         """The keeper has died: another one gets everything."""
         with self.lock:
             self.channel.close()
-            ours, theirs = socket.socketpair()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "headrace.node.keeper", "adopt", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-            theirs.close()
-            send_all(ours, self.kept)
-            parcel.receive(ours)
-            self.channel, self.keeper = ours, process.pid
-            print("node: the keeper had died; started another", file=sys.stderr, flush=True)
+            self.channel, self.keeper = another_keeper(self.kept)
 
     def _watch_keeper(self) -> None:
         while not self.stopping.is_set():
@@ -236,9 +226,10 @@ class Node:
         signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        close_lists(self.settings.snapshots)
         drop_unfinished(self.settings.snapshots)  # before a command can begin a listing
+        self._tell({"op": "ready"})  # before anybody is greeted: whoever was greeted was served
         threading.Thread(target=self._accept, daemon=True).start()
-        self._tell({"op": "ready"})
         threading.Thread(target=self._watch_keeper, daemon=True).start()
         if not self.fault and self.settings.scrub_interval:
             threading.Thread(target=Scrubber(self.engine, self.settings, self.stopping).run, daemon=True).start()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from headrace.node.private import close_to_others
 from headrace.node.volumes import VolumeStore
 
 _PIECE = 1 << 20
@@ -33,6 +35,17 @@ def keep_log_small(descriptor: int, path: Path, limit_bytes: int) -> bool:
     fresh.replace(old)
     os.ftruncate(descriptor, 0)
     return True
+
+
+def close_lists(snapshots: Path) -> None:
+    """Closes lists of files to others that an earlier version, or somebody's umask, left open."""
+    for directory in (snapshots, *snapshots.glob("*/")):
+        try:
+            close_to_others(directory)
+        except FileNotFoundError:  # nothing was listed yet
+            continue
+        except OSError as error:
+            print(f"node: {directory}: {error}; others may read the lists of files there", file=sys.stderr, flush=True)
 
 
 def drop_unfinished(snapshots: Path) -> int:

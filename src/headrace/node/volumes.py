@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import NotFound, UsageError
+from headrace.node.private import private_directory_below
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -45,8 +46,12 @@ class VolumeStore:
         except FileNotFoundError:
             return {**self.about, "current": None, "versions": []}
 
+    def _make(self) -> None:
+        snapshots = self.directory.parent
+        private_directory_below(snapshots.parent, self.directory)
+
     def _write(self, state: dict[str, Any]) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make()
         with tempfile.NamedTemporaryFile("w", dir=self.directory, delete=False) as file:
             json.dump(state, file, indent=1)
             file.flush()
@@ -78,7 +83,7 @@ class VolumeStore:
 
     def candidate(self) -> Path:
         """Where the next listing is built."""
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make()
         return self.directory / f"candidate-{os.getpid()}-{time.monotonic_ns()}.snap"
 
     def publish(self, candidate: Path, report: dict[str, Any]) -> str:
