@@ -40,8 +40,8 @@ class Apart:
     def __init__(self, read: Callable[[], bytes], *descriptors: int) -> None:
         """`descriptors` are those that the read needs; the process has no others."""
         self._answer = os.memfd_create("answer")  # a pipe would let the process wait for us
-        self._pid = os.fork()
-        if self._pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             _answer(read, self._answer, *descriptors)
         self._ended = False
 
@@ -69,15 +69,15 @@ class Apart:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if not self._ended:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
             self._status()
         os.close(self._answer)
 
     def _state(self) -> str:
-        return Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def _status(self) -> int:
-        handle = os.pidfd_open(self._pid)
+        handle = os.pidfd_open(self.pid)
         try:
             end = select.poll()
             end.register(handle, select.POLLIN)
@@ -85,7 +85,7 @@ class Apart:
         finally:
             os.close(handle)
         self._ended = True
-        return os.waitpid(self._pid, 0)[1]
+        return os.waitpid(self.pid, 0)[1]
 
 
 def _answer(read: Callable[[], bytes], answer: int, *descriptors: int) -> NoReturn:
