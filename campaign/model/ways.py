@@ -8,6 +8,7 @@ its own (`apart`): a page that can't be had kills whoever touches it. The same p
 from __future__ import annotations
 
 import errno
+import itertools
 import mmap
 import os
 import resource
@@ -112,8 +113,9 @@ def _answer(read: Callable[[], bytes], answer: int, *descriptors: int) -> NoRetu
 def _close_all_but(*kept: int) -> None:
     """A connection of the test's own origin would not end while a copy of it is held here, and its client wait for that end."""
     borders = [-1, *sorted(set(kept)), min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _DESCRIPTORS_MAX)]
-    for low, high in zip(borders, borders[1:], strict=False):
-        os.closerange(low + 1, high)
+    for low, high in itertools.pairwise(borders):
+        if low + 1 < high:  # Python takes an empty range for everything from there on
+            os.closerange(low + 1, high)
 
 
 def apart(read: Callable[[], bytes], *descriptors: int) -> bytes:
