@@ -10,7 +10,6 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -30,8 +29,9 @@ NAMES = ["a", "b", "d/a", "d/e/b", "d/c"]
 SIZES = [0, 1, 4095, 4097, 65_537, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 5]
 LENGTHS = [1, 4096, 65_536, 1_000_003]
 HANDLES_MAX = 12
+VICTIMS = ["pid", "pid", "keeper_pid", "pid", "keeper_pid", "restart"]
 AGAIN = 2  # of what is open, read again after each operation
-FAULTS = [0.4, 0.2, 0.0]  # shares of ranged GETs
+FAULTS = [0.4, 0.6, 0.2, 0.0]  # shares of ranged GETs
 # What a version that the bucket no longer has may answer where it isn't held; the kernel shows page faults and some reads as EIO.
 GONE = (errno.ESTALE, errno.EIO)
 
@@ -60,26 +60,25 @@ class Machine(RuleBasedStateMachine):
     def begin(self, sizes: list[int], rate: float) -> None:
         """Some files, each of them held open."""
         for name, size in zip(NAMES, sizes, strict=False):
-            self.put(name, size)
+            self.change(name, size)
         self.world.origin.faults.rate = rate
         self._mount("mnt")
         for number, name in enumerate(sorted(self.truth.bucket)):
             self.open(0, name, KINDS[(number + 1) % len(KINDS)])
 
-    @rule(name=names, size=st.sampled_from(SIZES))
-    def put(self, name: str, size: int) -> None:
+    @rule(name=names, size=st.sampled_from([*SIZES, None]))
+    def change(self, name: str, size: int | None) -> None:
+        """An object is put, or deleted: all but the last one."""
+        if size is None:
+            self._note("delete")
+            if len(self.truth.bucket) > 1 and name in self.truth.bucket:
+                del self.truth.bucket[name]
+                self.world.origin.bucket(self.bucket).delete(f"m/{name}")
+            return
         self._note("put")
         version = Object(self.world.version(), size)
         self.world.origin.bucket(self.bucket).put(f"m/{name}", Body(size, seed=version.number))
         self.truth.bucket[name] = version
-
-    @precondition(lambda self: len(self.truth.bucket) > 1)
-    @rule(index=which)
-    def delete(self, index: int) -> None:
-        self._note("delete")
-        name = sorted(self.truth.bucket)[index % len(self.truth.bucket)]
-        self.world.origin.bucket(self.bucket).delete(f"m/{name}")
-        del self.truth.bucket[name]
 
     @rule(rate=st.sampled_from(FAULTS))
     def faults(self, rate: float) -> None:
@@ -140,9 +139,12 @@ class Machine(RuleBasedStateMachine):
 
     # What goes wrong on the machine
 
-    @rule(victim=st.sampled_from(["pid", "pid", "keeper_pid"]), index=which, waiting=st.lists(reads, max_size=4))
+    @rule(victim=st.sampled_from(VICTIMS), index=which, waiting=st.lists(reads, max_size=4))
     def kill(self, victim: str, index: int, waiting: list[Read]) -> None:
         """Kills a process while programs wait for bytes that are nowhere but in the bucket, which holds them back."""
+        if victim == "restart":
+            self._restart()
+            return
         self._note("kill of the node" if victim == "pid" else "kill of the keeper")
         if not waiting:
             self.world.kill(victim)
@@ -159,14 +161,13 @@ class Machine(RuleBasedStateMachine):
                 self.world.kill(victim)
                 held.close()
 
-    @rule(current=st.booleans())
-    def restart(self, current: bool) -> None:
+    def _restart(self) -> None:
         """Everything ends in good order; another node adopts the cache."""
         self._note("restart")
         for mount in reversed(list(self.mounts)):
             self._umount(mount)
         self.world.end()
-        self._mount("mnt", *(["--snapshot", "current"] if current else []))
+        self._mount("mnt", *(["--snapshot", "current"] if self.turn % 2 else []))
 
     # What programs do
 
@@ -205,10 +206,7 @@ class Machine(RuleBasedStateMachine):
     def read_whole(self, index: int, name: str) -> None:
         """As most programs do: open, read to the end, close."""
         self._note("read whole")
-        mount = self._mount_of(index)
-        version = self._shown(mount).get(name)
-        if version is not None:
-            self._judge("whole", name, version, 0, version.size + 1, (mount.directory / name).read_bytes)
+        self._read_whole(self._mount_of(index), name)
 
     @rule(name=names)
     def read_through_python(self, name: str) -> None:
@@ -239,7 +237,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_open_stays_what_it_is(self) -> None:
-        """After every operation some of what is open is read again, with and without what the kernel keeps of it."""
+        """After every operation some of what is open is read again, with and without what the kernel keeps, and something newly opened."""
         self.turn += 1
         chance = random.Random(self.turn)
         mapped = [handle for handle in self.handles if handle.view]
@@ -248,6 +246,8 @@ class Machine(RuleBasedStateMachine):
                 handle.forget()
             way = handle.ways.index(HELD) if handle.view and chance.random() < 0.7 else chance.randrange(len(handle.ways))
             self._read(handle, Read(0, chance.random(), chance.choice(LENGTHS), way))
+        for mount in self.mounts:
+            self._read_whole(mount, chance.choice(NAMES))
 
     # The end of a sequence
 
@@ -307,6 +307,11 @@ class Machine(RuleBasedStateMachine):
             return (waiting,) if waiting or not any(process.stands() for process in processes) else None
 
         return int(wait_until("every read waits", taken)[0])
+
+    def _read_whole(self, mount: Mounted, name: str) -> None:
+        version = self._shown(mount).get(name)
+        if version is not None:
+            self._judge("whole", name, version, 0, version.size + 1, (mount.directory / name).read_bytes)
 
     def _read(self, handle: Handle, read: Read) -> None:
         way, offset, length = read.of(handle)

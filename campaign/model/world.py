@@ -16,7 +16,6 @@ from headrace.testing.faults import POSSIBLE, Fault
 from headrace.testing.origin import Origin, failing_origin
 from support.headrace import Headrace, wait_until
 
-
 # What a thousand operations must bring at least, so that luck, or a rule that never applies, empties no trial.
 MINIMA = {
     "faults given": 100,
@@ -25,15 +24,15 @@ MINIMA = {
     "reads: sendfile": 100,
     "reads: mapped": 100,
     "reads: held mapping": 200,
-    "reads: whole": 20,
-    "reads: headrace.open": 20,
+    "reads: whole": 200,
+    "reads: headrace.open": 10,
     "reads unanswered at a kill": 50,
-    "kill of the node": 40,
-    "kill of the keeper": 20,
-    "evict": 40,
+    "kill of the node": 30,
+    "kill of the keeper": 15,
+    "evict": 15,
     "refresh": 20,
     "rollback": 20,
-    "restart": 10,
+    "restart": 3,
 }
 
 
