@@ -156,6 +156,8 @@ def _alive(pid: int) -> bool:
 def beside(base: Path, origin: Origin) -> Iterator[Headrace]:
     """A headrace below `base` that reads a failing origin; at its end nothing fails any more."""
     own = Headrace(base, origin.access.environment())
-    yield own
-    origin.faults.clear()
-    own.stop()
+    try:
+        yield own
+    finally:
+        origin.faults.clear()
+        own.stop()
