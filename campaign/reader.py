@@ -3,8 +3,8 @@
     reader.py MODE THREADS SEED MOUNT REFERENCE
 
 MODE is `random` (pread anywhere), `sequential` (from the start, in pieces) or `mapped` (pages of a mapping, touched
-anywhere). REFERENCE is a directory with the same files. It ends by printing, as JSON: `reads`, `bytes`, the `longest`
-call in seconds, and the first `wrong` ones: file, offset and what was wrong, "bytes" or an errno.
+anywhere). REFERENCE is a directory with the same files. It ends by printing, as JSON: `opens`, `reads`, `bytes`, the
+`longest` call in seconds, and the first `wrong` ones: file, offset and what was wrong, "bytes" or an errno.
 
 A program of its own: a page fault of a mapping holds Python's lock, so whoever serves the bytes must be elsewhere.
 """
@@ -40,7 +40,7 @@ class Reader:
         self.files = {path.name: path.read_bytes() for path in sorted(reference.iterdir())}
         self.stop = threading.Event()
         self.lock = threading.Lock()
-        self.reads = self.bytes = 0
+        self.opens = self.reads = self.bytes = 0
         self.longest = 0.0
         self.wrong: list[tuple[str, int, str]] = []
 
@@ -57,11 +57,15 @@ class Reader:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                 return b""
 
+            with self.lock:
+                self.opens += 1
             self.one(name, 0, 0, open_it)
             if descriptor < 0:
                 continue
             try:
                 for offset, length, read in self.way(descriptor, len(self.files[name]), chance):
+                    with self.lock:
+                        self.reads += 1
                     self.one(name, offset, length, read)
                     if self.stop.is_set():
                         break
@@ -79,7 +83,6 @@ class Reader:
         if not fault and data != self.files[name][offset : offset + length]:
             fault = "bytes"
         with self.lock:
-            self.reads += 1
             self.bytes += len(data)
             self.longest = max(self.longest, time.monotonic() - began)
             if fault and len(self.wrong) < _WRONG_MAX:
@@ -121,7 +124,7 @@ def main() -> None:
         reader.stop.set()
         for each in running:
             each.result()
-    print(json.dumps({"reads": reader.reads, "bytes": reader.bytes, "longest": reader.longest, "wrong": reader.wrong}))
+    print(json.dumps({"opens": reader.opens, "reads": reader.reads, "bytes": reader.bytes, "longest": reader.longest, "wrong": reader.wrong}))
 
 
 if __name__ == "__main__":

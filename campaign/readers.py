@@ -19,6 +19,7 @@ class Report:
 
     processes: int
     threads: int
+    opens: int
     reads: int
     fewest: int  # reads of the least busy process
     bytes: int
@@ -66,6 +67,7 @@ class Readers:
         return Report(
             processes=len(parts),
             threads=sum(self.ways.values()),
+            opens=sum(part["opens"] for part in parts),
             reads=sum(part["reads"] for part in parts),
             fewest=min(part["reads"] for part in parts),
             bytes=sum(part["bytes"] for part in parts),

@@ -16,6 +16,30 @@ from headrace.testing.faults import POSSIBLE, Fault
 from headrace.testing.origin import Origin, failing_origin
 from support.headrace import Headrace, wait_until
 
+# What a thousand operations must bring at least, so that luck, or a rule that never applies, empties no trial.
+MINIMA = {
+    "faults given": 150,
+    "reads: pread": 200,
+    "reads: direct pread": 100,
+    "reads: sendfile": 200,
+    "reads: mapped": 200,
+    "reads: held mapping": 300,
+    "reads: whole": 200,
+    "reads: headrace.open": 10,
+    "reads unanswered at a kill": 25,
+    "kill of the node": 25,
+    "kill of the keeper": 12,
+    "evict": 20,
+    "refresh": 20,
+    "rollback": 20,
+    "restart": 3,
+}
+
+
+def minima(operations: int) -> dict[str, int]:
+    """Half of `MINIMA` for so many operations: the suite goes on until it has them, a trial ends when its time is up."""
+    return {what: least * operations // 2000 for what, least in MINIMA.items()}
+
 
 class World:
     """Made by `world()`."""
@@ -24,6 +48,8 @@ class World:
         self.headrace = headrace
         self.origin = origin
         self.done: Counter[str] = Counter()  # operations by name
+        self.compared: Counter[str] = Counter()  # reads by way
+        self.unanswered = 0  # reads that the node had taken and not answered when it, or the keeper, was killed
         self._settings = configuration.load(environ=headrace.environment)
         self._buckets = 0
         self._versions = 0
@@ -47,11 +73,29 @@ class World:
         with client:
             return client.call(method, **params)
 
+    def waiting(self) -> int:
+        """Reads that the node has taken and not answered."""
+        return int(self.call("status")["counters"]["reads_waiting"])
+
     def kill(self, victim: str) -> None:
         """Kills `pid`, the node, or `keeper_pid`, and waits for the successor."""
         old = self.call("status")["node"][victim]
         os.kill(old, signal.SIGKILL)
         wait_until(f"a successor of {victim}", lambda: self.call("status")["node"][victim] != old)
+
+    def tally(self) -> dict[str, int]:
+        """How often each thing that `MINIMA` names has come about."""
+        return {
+            **{f"reads: {way}": count for way, count in self.compared.items()},
+            **self.done,
+            "reads unanswered at a kill": self.unanswered,
+            "faults given": self.origin.faults.total,
+        }
+
+    def missing(self) -> dict[str, int]:
+        """What came about less often than `MINIMA` says."""
+        tally = self.tally()
+        return {what: tally.get(what, 0) for what, least in MINIMA.items() if tally.get(what, 0) < least}
 
     def end(self) -> None:
         """Ends keeper and node in good order; nothing may be mounted."""

@@ -101,16 +101,18 @@ def _figures(origin: Origin, report: Report, counters: dict[str, float], ends: l
     lost = [end.result() for end in ends]
     return [
         Figure("faults given", "", (given.total(),), at_least(wanted)),
+        Figure("… of them right answers that came late or slowly", "", (sum(given[fault] for fault in LATE),)),
         Figure("kinds of faults", "", (len(given),), at_least(len(POSSIBLE["range"]))),
         Figure("processes that read", "", (report.processes,)),
         Figure("threads that read", "", (report.threads,)),
+        Figure("opens", "", (report.opens,)),
         Figure("reads", "", (report.reads,)),
         # How many depends on the machine; each of them must have read through the faults.
         Figure("reads of the least busy process", "", (report.fewest,), at_least(20)),
         Figure("bytes compared", "MB", (report.bytes / 1e6,)),
-        Figure("reads with wrong bytes", "", (report.wrong_bytes,), at_most(0)),
-        Figure("reads that failed, of what fails for a while", "", (report.errors,), at_most(0)),
-        Figure("longest read", "s", (report.longest,), at_most(DEADLINE)),
+        Figure("calls with wrong bytes", "", (report.wrong_bytes,), at_most(0)),
+        Figure("calls that failed, of what fails for a while", "", (report.errors,), at_most(0)),
+        Figure("longest call", "s", (report.longest,), at_most(DEADLINE)),
         # All but some that were on their way when a better answer had come.
         Figure("wrong answers seen as such / given", "", (counters["origin_rejected_answers_total"] / wrong_given,), at_least(0.95)),
         Figure("body bytes counted / sent", "", (counters["origin_body_bytes_total"] / origin.counters.body_bytes,), at_most(1)),

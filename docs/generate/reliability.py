@@ -19,14 +19,20 @@ WORDS = {
     "reliability.md": {
         "none": "No result has been committed yet: `make campaign` and `make soak` write into `campaign/results`.",
         "head": "| figure | measured | must be |",
-        "about": "`{command}`: {when}, seed {seed}, {minutes} min, {cpu}, {cores} cores, {memory:.0f} GiB, Linux {kernel}, {share}revision {commit}.",
+        "about": "`{command}`: {when}, seed {seed}, {minutes} min, {cpu}, {cores} cores, {memory:.0f} GiB, disk {disk}, "
+        "load before {load:.2g}, Linux {kernel}, {share}revision {commit}.",
         "share": "{share:g} of the full length, ",
+        "median": " (median of {count})",
+        "worst": " (worst of {count})",
     },
     "reliability.zh-CN.md": {
         "none": "尚无已提交的结果：`make campaign` 与 `make soak` 会写入 `campaign/results`。",
         "head": "| 指标 | 实测 | 要求 |",
-        "about": "`{command}`：{when}，种子 {seed}，{minutes} 分钟，{cpu}，{cores} 核，{memory:.0f} GiB，Linux {kernel}，{share}版本 {commit}。",
+        "about": "`{command}`：{when}，种子 {seed}，{minutes} 分钟，{cpu}，{cores} 核，{memory:.0f} GiB，磁盘 {disk}，"
+        "开始前负载 {load:.2g}，Linux {kernel}，{share}版本 {commit}。",
         "share": "完整长度的 {share:g}，",
+        "median": "（{count} 个值的中位数）",
+        "worst": "（{count} 个值中最差的）",
     },
 }
 
@@ -64,16 +70,25 @@ def _trial(name: str, about: dict[str, Any], trial: dict[str, Any], words: dict[
         cpu=machine["cpu"],
         cores=machine["cores"],
         memory=machine["memory_bytes"] / 2**30,
+        disk=_disk(machine["file_system"]),
+        load=machine["load_before"][0],
         kernel=machine["kernel"].partition("-")[0],
         share="" if about["share"] == 1 else words["share"].format(share=about["share"]),
         commit=machine["versions"]["commit"],
     )
-    lines = [f"### {name}", "", told, "", words["head"], "|---|---|---|", *map(_line, trial["figures"])]
+    lines = [f"### {name}", "", told, "", words["head"], "|---|---|---|", *(_line(figure, words) for figure in trial["figures"])]
     return "\n".join(lines) + "\n"
 
 
-def _line(figure: dict[str, Any]) -> str:
-    bound = figure["bound"]
+def _disk(file_system: str) -> str:
+    """Device and kind, of `findmnt`'s line."""
+    return " ".join(file_system.split()[:2])
+
+
+def _line(figure: dict[str, Any], words: dict[str, str]) -> str:
+    bound, count = figure["bound"], len(figure["values"])
     wanted = f"{bound['sign']} {bound['limit']:.4g}" if bound else ""
     verdict = " — **missed**" if figure["reached"] is False else ""
-    return f"| {figure['what']} | {number(figure['judged'])} {figure['unit']} | {wanted}{verdict} |".replace("  ", " ")
+    stands_for = "" if count == 1 else words["worst" if figure["worst"] and bound else "median"].format(count=count)
+    measured = f"{number(figure['judged'])} {figure['unit']}".strip()
+    return f"| {figure['what']} | {measured}{stands_for} | {wanted}{verdict} |".replace("  ", " ")

@@ -8,14 +8,14 @@ import signal
 import pytest
 
 from support.bucket import Bucket
-from support.headrace import Headrace, wait_until
+from support.headrace import FEATURES, Headrace, wait_until
 from support.promises import SIZE, keeps_every_promise
 from support.readers import under_readers
 
-EVERYTHING = "passthrough,resend,direct-mmap,large-reads,epoch"
+EVERYTHING = ",".join(FEATURES)
 
 
-@pytest.fixture(params=["passthrough", "resend", "direct-mmap", "large-reads", "epoch", EVERYTHING])
+@pytest.fixture(params=[*FEATURES, EVERYTHING])
 def masked(headrace: Headrace, request: pytest.FixtureRequest) -> Headrace:
     headrace.environment["HEADRACE_KERNEL_MASK"] = request.param
     return headrace

@@ -19,7 +19,7 @@ from support.bucket import Bucket
 from support.disk import disk
 from support.headrace import COMMAND, Headrace, wait_until
 from support.readers import under_readers
-from support.threads import stopped, threads
+from support.threads import stacks, stopped, threads, waits_in_fuse
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -111,7 +111,7 @@ def test_a_killed_keeper_is_replaced_and_the_mount_survives_the_next_kill(headra
 @pytest.mark.parametrize("mask", ["epoch", "epoch,resend"], ids=["unanswered requests sent again", "unanswered requests kept"])
 def test_a_kill_while_a_notification_waits_for_a_lock_of_the_kernel(headrace: Headrace, bucket: Bucket, mask: str) -> None:
     """A thread of the node waits, uninterruptibly, for a directory's lock; its holder waits for an answer that only a successor gives."""
-    headrace.environment["HEADRACE_KERNEL_MASK"] = mask
+    headrace.mask(*mask.split(","))
     old = bucket.put("m/a", MIB + 1)
     directory = headrace.mount(bucket.uri("m"))
     assert (directory / "a").read_bytes() == old
@@ -120,7 +120,7 @@ def test_a_kill_while_a_notification_waits_for_a_lock_of_the_kernel(headrace: He
     with a_look_up_unanswered(node, directory) as looker:
         # The notification that a name has expired wants the root's lock too.
         refresh = subprocess.Popen([COMMAND, "refresh", str(directory)], env=headrace.environment, stderr=subprocess.DEVNULL)
-        wait_until("the notification waits", lambda: _waits_in_fuse(node))
+        wait_until("the notification waits", lambda: waits_in_fuse(node))
         os.kill(node, signal.SIGKILL)
     # What the dead process waits for comes from its successor: nothing hangs, and no look-up failed with it.
     assert "No such file" in looker.communicate(timeout=30)[1]
@@ -170,21 +170,12 @@ def a_look_up_unanswered(node: int, directory: Path) -> Iterator[subprocess.Pope
         os.stat(directory)
         with stopped(threads(node, "fuse-")):
             looker = subprocess.Popen(["stat", str(directory / "absent")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            wait_until("the program waits", lambda pid=looker.pid: _waits_in_fuse(pid))
-            if "fuse_lookup" in "".join(_stacks(looker.pid)):
+            wait_until("the program waits", lambda pid=looker.pid: waits_in_fuse(pid))
+            if "fuse_lookup" in "".join(stacks(looker.pid)):
                 yield looker
                 return
         looker.communicate(timeout=30)
     raise AssertionError("no look-up came about")
-
-
-def _waits_in_fuse(pid: int) -> bool:
-    """Whether a thread waits in the kernel's FUSE, and not for requests on the device."""
-    return any("fuse_" in stack and "fuse_dev_do_read" not in stack for stack in _stacks(pid))
-
-
-def _stacks(pid: int) -> list[str]:
-    return [(task / "stack").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
 
 
 def test_both_killed_at_once_is_told_and_the_next_mount_cleans_up(headrace: Headrace, bucket: Bucket) -> None:

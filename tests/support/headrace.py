@@ -1,4 +1,7 @@
-"""A headrace of a test's own: cache, socket, mounts; everything stopped at the end."""
+"""A headrace of a test's own: cache, socket, mounts; everything stopped at the end.
+
+`HEADRACE_TEST_MASK`, a list as in `HEADRACE_KERNEL_MASK` or `everything`, has every test do without features of the kernel.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from typing import Any
 from headrace.node import mountinfo
 from headrace.testing.origin import Origin
 
+FEATURES = ("passthrough", "resend", "direct-mmap", "large-reads", "epoch")
 COMMAND = str(Path(sys.executable).with_name("headrace"))
 
 
@@ -49,6 +53,19 @@ class Headrace:
             "HEADRACE_IDLE": "2",
             "HOME": str(base),
         }
+        masked = os.environ.get("HEADRACE_TEST_MASK", "")
+        if masked:
+            self.mask(*(FEATURES if masked == "everything" else masked.split(",")))
+
+    def mask(self, *features: str) -> None:
+        """Has the node do without these features of the kernel too."""
+        before = self.environment.get("HEADRACE_KERNEL_MASK", "").split(",")
+        self.environment["HEADRACE_KERNEL_MASK"] = ",".join(dict.fromkeys(filter(None, [*before, *features])))
+
+    @property
+    def passthrough(self) -> bool:
+        """Whether the kernel reads large complete files itself."""
+        return "passthrough" not in self.environment.get("HEADRACE_KERNEL_MASK", "").split(",")
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -77,6 +94,13 @@ class Headrace:
 
     def counters(self) -> dict[str, float]:
         return dict(self.status()["counters"])
+
+    def verify(self) -> dict[str, Any]:
+        """What `cache verify` finds; it fails exactly when blocks were damaged or a directory is out of use."""
+        done = self.run("cache", "verify", "--json", check=False)
+        found = dict(json.loads(done.stdout))
+        assert (done.returncode == 0) == (found["bad_blocks"] == 0 and not found["failed"]), done
+        return found
 
     def wait_durable(self, files: int) -> None:
         """Waits until so many files of the first mount are complete and the disk has confirmed them."""
@@ -132,6 +156,8 @@ def _alive(pid: int) -> bool:
 def beside(base: Path, origin: Origin) -> Iterator[Headrace]:
     """A headrace below `base` that reads a failing origin; at its end nothing fails any more."""
     own = Headrace(base, origin.access.environment())
-    yield own
-    origin.faults.clear()
-    own.stop()
+    try:
+        yield own
+    finally:
+        origin.faults.clear()
+        own.stop()

@@ -42,3 +42,18 @@ def stopped(wanted: list[int]) -> Iterator[None]:
 def _ptrace(request: int, thread: int) -> None:
     if _libc.ptrace(request, thread, None, None) != 0:
         raise OSError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
+
+
+def waits_in_fuse(pid: int) -> bool:
+    """Whether a thread waits in the kernel's FUSE for an answer, and not for requests on the device."""
+    return any("fuse_" in stack and "fuse_dev_do_read" not in stack for stack in stacks(pid))
+
+
+def waits_for_bytes(pid: int) -> bool:
+    """Whether a thread waits in the kernel for bytes of a file: for an answer, or for a page that somebody has asked for."""
+    return any(place in stack for stack in stacks(pid) for place in ("fuse_", "folio_wait", "filemap_"))
+
+
+def stacks(pid: int) -> list[str]:
+    """Where each thread of a process is in the kernel."""
+    return [(task / "stack").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]

@@ -77,6 +77,13 @@ def receive(sock: socket.socket) -> bytes | str:
         return "reset"
 
 
+def test_answers_are_held_back_for_as_long_as_one_likes(origin: Origin, raw: socket.socket) -> None:
+    with origin.holding():
+        assert ask(raw) == "silent"
+    assert isinstance(receive(raw), bytes)
+    assert origin.counters.requests["range"] == 1
+
+
 def right(answer: Answer | str) -> bool:
     assert isinstance(answer, Answer)
     ranged = f"bytes {START}-{END - 1}/{SIZE}"

@@ -17,6 +17,7 @@ from headrace.testing.wire import Connection, Pace, Request
 if TYPE_CHECKING:
     from headrace.testing.origin import Origin
 
+_HELD_SECONDS = 0.01  # between two looks whether answers are still held back
 _ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 _INVERTED = bytes(range(255, -1, -1))
 _REFUSALS = {
@@ -37,6 +38,8 @@ class Answers:
         """Answers a request; False when the connection has to end after it."""
         kind = _kind(request)
         self.origin.count(kind)
+        while kind in ("range", "get") and self.origin.held.is_set():
+            self.connection.pause(_HELD_SECONDS)
         given = self.origin.faults.choose(kind, request.key, _place(request))
         try:
             if given is not None and not self._before(given):

@@ -51,6 +51,7 @@ class Origin:
         self.counters = Counters()
         self.signatures: Signatures | None = None
         self.pace: Pace | None = None  # a ceiling for all bodies together
+        self.held = threading.Event()  # while it is set, no GET of an object is answered
         self._listener = socket.create_server((host, port), backlog=1024)
         self.access = Access(f"http://{host}:{self._listener.getsockname()[1]}")
         self._lock = threading.Lock()
@@ -73,6 +74,15 @@ class Origin:
     def limit(self, bytes_per_second: float | None) -> None:
         """A ceiling for all bodies together; None lifts it."""
         self.pace = None if bytes_per_second is None else Pace(bytes_per_second)
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Answers no GET of an object until the end of the `with`: whoever wants bytes waits."""
+        self.held.set()
+        try:
+            yield
+        finally:
+            self.held.clear()
 
     def count(self, kind: str) -> None:
         """One more request of a kind."""
