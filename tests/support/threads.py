@@ -55,5 +55,9 @@ def waits_for_bytes(pid: int) -> bool:
 
 
 def stacks(pid: int) -> list[str]:
-    """Where each thread of a process is in the kernel."""
-    return [(task / "stack").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    """Where each thread of a process is in the kernel; one that ends meanwhile is nowhere."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append((task / "stack").read_text())
+    return found
