@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from headrace.node.orders import Order, OrderStore
+from headrace.node.order_store import OrderStore
+from headrace.node.orders import Order
 from headrace.node.private import touch_private
 from headrace.node.scrubber import Scrubber
 from headrace.node.upkeep import close_lists
