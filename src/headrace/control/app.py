@@ -1,0 +1,141 @@
+"""The HTTP application: routes, and problem documents for whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace import __version__
+from headrace.control.events import routes as events
+from headrace.control.problems import Finding, Problem, Text, refused
+from headrace.control.requests import ControlPlane
+from headrace.control.tokens import routes as tokens
+from headrace.control.volumes import routes as volumes
+
+log = logging.getLogger("headrace.control")
+
+_BODY_MAX = 2**20
+_PROBLEM = "application/problem+json"
+_CORRECT_IT = Text("correct it", "请更正")
+
+
+def create_app(control: ControlPlane) -> FastAPI:
+    """The application of one replica; closing it closes the database."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await control.database.close()
+
+    # The document is at an address that needs a token too; there are no pages beside it.
+    app = FastAPI(title="Headrace", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.control = control
+    for noun in (tokens, events, volumes):
+        app.include_router(noun.router)
+    app.add_middleware(_Bounded)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+def _answer(request: Request, problem: Problem) -> JSONResponse:
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+    if problem.status == 503:
+        headers["Retry-After"] = "2"
+    document = problem.document(request.headers.get("accept-language", "en"))
+    return JSONResponse(document, problem.status, headers, media_type=_PROBLEM)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, Problem):
+        raise error
+    return _answer(request, error)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """Names the fields. What was sent is not repeated: it may be a secret."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found = [Finding(_field(entry["loc"]), "invalid", _same(entry["msg"]), _CORRECT_IT) for entry in error.errors()[:100]]
+    return _answer(request, refused("invalid", found))
+
+
+def _field(where: tuple[Any, ...]) -> str:
+    parts = [str(part) for part in where]
+    return ".".join(parts[1:] if len(parts) > 1 else parts)[:200]
+
+
+def _same(sentence: str) -> Text:
+    """A sentence of pydantic, which has English only."""
+    return Text(sentence.removeprefix("Value error, "), sentence.removeprefix("Value error, "))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    code = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "invalid")
+    return _answer(request, refused(code))
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    """Away, busy or full: told as such, in the log with its reason. Anything else is a fault of ours."""
+    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    if "disk is full" in text or "No space left" in text:
+        code = "database-full"
+    elif isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and _is_away(error, text)):
+        code = "database-away"
+    else:
+        return await _failed(request, error)
+    log.warning("%s %s: %s: %s", request.method, request.url.path, code, text.splitlines()[0] if text else type(error).__name__)
+    return _answer(request, refused(code))
+
+
+def _is_away(error: DBAPIError, text: str) -> bool:
+    return error.connection_invalidated or isinstance(error.orig, OSError) or any(
+        word in text for word in ("database is locked", "unable to open", "connection", "shutting down", "starting up", "readonly database", "disk I/O")
+    )
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    number = secrets.token_hex(6)
+    log.error("%s %s failed, request %s", request.method, request.url.path, number, exc_info=error)
+    return _answer(request, refused("internal", request=number))
+
+
+class _Bounded:
+    """Refuses bodies that are larger than any request here is, before they are read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > _BODY_MAX:
+                raise refused("too-large", most=_BODY_MAX)
+            return message
+
+        await self._app(scope, bounded, send)
+
+

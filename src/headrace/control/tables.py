@@ -1,0 +1,12 @@
+"""All tables, for migrations: importing a noun's models adds its tables to the metadata."""
+
+from headrace.control import idempotency
+from headrace.control.database import Base
+from headrace.control.events import models as events
+from headrace.control.tokens import models as tokens
+from headrace.control.vault import models as vault
+from headrace.control.volumes import models as volumes
+
+metadata = Base.metadata
+
+__all__ = ["events", "idempotency", "metadata", "tokens", "vault", "volumes"]

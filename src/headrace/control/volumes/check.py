@@ -1,0 +1,173 @@
+"""The connection check: what a bucket must let us do, tried for real, before a volume is stored.
+
+In this order, ending at the first thing nothing else makes sense without: the directory is listed; one byte of an object is read
+with a range and a right If-Match, and refused with a wrong one; unless registered read-only, a small object is written, read back
+and removed. An endpoint that ignores If-Match is accepted with a note, since each answer's ETag is compared anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpcore
+
+from headrace.control.addresses import AddressRules
+from headrace.control.problems import Finding
+from headrace.control.volumes import refusals
+from headrace.control.volumes.origin import Credentials, Origin
+from headrace.control.volumes.probe import AddressDenied, AnswerTooLarge, Answer, NameUnknown, Probe, RedirectedAway
+
+# Keys that listings leave out: what a check wrote, should it have been killed before it could remove it.
+CHECK_NAME = ".headrace-check-"
+_SECONDS_MAX = 60
+_LISTED = "50"
+_NO_ETAG = '"00000000000000000000000000000000"'
+_ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE", "Archive", "ColdArchive", "DeepColdArchive", "ARCHIVE"})
+
+
+class _Ended(Exception):
+    """Nothing more can be tried."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.code)
+        self.finding = finding
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An object to read from."""
+
+    key: str
+    etag: str
+    size: int
+
+
+async def check(origin: Origin, credentials: Credentials, rules: AddressRules, *, read_only: bool) -> list[Finding]:
+    """What is wrong with this origin, or worth knowing. Within a minute, whatever the server does."""
+    found: list[Finding] = []
+    try:
+        async with asyncio.timeout(_SECONDS_MAX), Probe(origin, credentials, rules) as probe:
+            async for finding in _Check(probe, origin, read_only).run():
+                found.append(finding)
+    except _Ended as end:
+        found.append(end.finding)
+    except Exception as error:  # noqa: BLE001 - `unreachable` raises again what it does not know
+        found.append(unreachable(origin, error))
+    return found
+
+
+class _Check:
+    def __init__(self, probe: Probe, origin: Origin, read_only: bool) -> None:
+        self._probe, self._origin, self._read_only = probe, origin, read_only
+
+    async def run(self) -> AsyncIterator[Finding]:
+        listed = await self._list()
+        sample = _sample(listed)
+        if not listed.objects():
+            yield refusals.EMPTY_DIRECTORY
+        if sample is not None:
+            async for finding in self._read(sample):
+                yield finding
+        async for finding in self._write(untried=sample is None):
+            yield finding
+
+    async def _list(self) -> Answer:
+        answer = await self._probe.ask("GET", query={"list-type": "2", "max-keys": _LISTED, "prefix": self._origin.prefix})
+        if answer.status != 200:
+            raise _Ended(refusals.of_listing(self._origin, answer))
+        root = answer.xml()
+        if root is None or not root.tag.endswith("ListBucketResult"):
+            raise _Ended(refusals.NOT_S3)
+        told = answer.headers.get("x-amz-bucket-region")
+        if told and told != self._origin.region:
+            raise _Ended(refusals.region_is(told, self._origin.region))
+        return answer
+
+    async def _read(self, sample: Sample) -> AsyncIterator[Finding]:
+        answer = await self._probe.ask("GET", sample.key, headers={"range": "bytes=0-0", "if-match": sample.etag})
+        if answer.status in (401, 403):
+            raise _Ended(refusals.unreadable(sample.key))
+        if answer.status == 412:
+            raise _Ended(refusals.changed_meanwhile(sample.key))
+        if answer.status != 206 or answer.headers.get("content-range") != f"bytes 0-0/{sample.size}" or len(answer.body) != 1:
+            raise _Ended(refusals.no_ranges(answer.status))
+        refused = await self._probe.ask("GET", sample.key, headers={"range": "bytes=0-0", "if-match": _NO_ETAG})
+        if refused.status != 412:
+            yield refusals.IF_MATCH_IGNORED
+
+    async def _write(self, *, untried: bool) -> AsyncIterator[Finding]:
+        if self._read_only:
+            yield refusals.READ_ONLY
+            return
+        lock = await self._probe.ask("GET", query={"object-lock": ""})
+        if lock.status == 200 and lock.element("ObjectLockEnabled") == "Enabled":
+            yield refusals.OBJECT_LOCK
+            return
+        key, body = f"{self._origin.prefix}{CHECK_NAME}{secrets.token_hex(8)}", secrets.token_hex(16).encode()
+        written = await self._probe.ask("PUT", key, body=body)
+        if written.status not in (200, 201, 204):
+            raise _Ended(refusals.unwritable(self._origin, written))
+        version = written.headers.get("x-amz-version-id", "")
+        try:
+            back = await self._probe.ask("GET", key)
+            if back.status != 200 or back.body != body:
+                yield refusals.wrong_read_back(back.status)
+            elif untried:
+                etag = back.headers.get("etag", "")
+                async for finding in self._read(Sample(key, etag, len(body))):
+                    yield finding
+        finally:
+            removed = await self._probe.ask("DELETE", key, query={"versionId": version} if version and version != "null" else {})
+        if removed.status not in (200, 204):
+            yield refusals.left_behind(key, removed.status)
+
+
+def _sample(listed: Answer) -> Sample | None:
+    """An object with bytes that can be read at once."""
+    for entry in listed.objects():
+        size = entry.get("Size", "")
+        if size.isascii() and size.isdigit() and int(size) > 0 and entry.get("StorageClass") not in _ARCHIVED:
+            return Sample(entry.get("Key", ""), entry.get("ETag", ""), int(size))
+    return None
+
+
+def unreachable(origin: Origin, error: Exception) -> Finding:
+    """What a request that got no answer says of the endpoint. An error that is not of the network is raised again."""
+    host = origin.host
+    if isinstance(error, NameUnknown):
+        return refusals.endpoint(
+            "unknown-host", f"{error.host} has no address", f"{error.host} 无法解析", "correct the endpoint or the region", "请更正接入点或地域"
+        )
+    if isinstance(error, AddressDenied):
+        return refusals.endpoint(
+            "address-denied",
+            f"{error.host} is at {error.address}, where this control plane may not connect to",
+            f"{error.host} 位于 {error.address}，控制面不允许连接该地址",
+            "give another endpoint, or have an administrator allow the network",
+            "请更换接入点，或请管理员放行该网段",
+        )
+    if isinstance(error, RedirectedAway):
+        return refusals.endpoint(
+            "redirected-away",
+            f"the server redirects to {error.host}, which is not the provider's",
+            f"服务器重定向到 {error.host}，不属于该服务商",
+            "give the endpoint the bucket is really at",
+            "请填写存储桶实际所在的接入点",
+        )
+    if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError) or "certificate" in str(error).lower():
+        return refusals.endpoint(
+            "tls", f"no TLS connection to {host}: {error}", f"无法与 {host} 建立 TLS 连接：{error}", "correct the endpoint or its certificate", "请更正接入点或其证书"
+        )
+    if isinstance(error, AnswerTooLarge):
+        return refusals.NOT_S3
+    if isinstance(error, (TimeoutError, httpcore.TimeoutException)):
+        return refusals.endpoint("timeout", f"{host} does not answer in time", f"{host} 未在规定时间内响应", *refusals.OPEN_THE_WAY)
+    if isinstance(error, (OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)):
+        return refusals.endpoint("unreachable", f"{host} cannot be reached: {error}", f"无法连接 {host}：{error}", *refusals.OPEN_THE_WAY)
+    raise error
+
+
