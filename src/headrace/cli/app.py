@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import doctor, logs, mounting, node, order, show, survey
+from headrace.cli import control, doctor, logs, mounting, node, order, show, survey, tokens, volumes
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, HeadraceError, UsageError
@@ -32,10 +32,15 @@ app = typer.Typer(
 cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What is cached on this machine.")
 app.add_typer(cache_app, name="cache")
 app.add_typer(order.app, name="order")
+app.add_typer(volumes.app, name="volume")
+app.add_typer(tokens.app, name="token")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
 app.command(epilog="Example: headrace umount ./qwen")(mounting.umount)
 app.command(epilog="Example: headrace doctor s3://models/qwen")(doctor.doctor)
 app.command(epilog="Example: headrace logs -f")(logs.logs)
+app.command(epilog="Example: headrace up")(control.up)
+app.command(epilog="Example: headrace login https://headrace.example.com:7370")(control.login)
+app.command(epilog="Example: headrace events -n 20")(tokens.events)
 app.command(epilog="Example: headrace node   (under systemd: see deploy/systemd)")(node.node)
 
 

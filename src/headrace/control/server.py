@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import socket
 
 import uvicorn
 
@@ -30,38 +30,62 @@ async def open_control(settings: ControlSettings, clock: Clock | None = None) ->
     control = ControlPlane(settings, database, Vault(open_master(settings), clock), clock)
     await upgrade(database)
     async with database.writing() as session:
+        await control.vault.verify(session)
         first = await tokens.first(session, clock)
     return control, first
 
 
-async def serve(settings: ControlSettings, told: Callable[[str, str | None], None]) -> None:
-    """Serves until a signal. `told` gets the URL, and the first token at the first start, once requests are answered."""
-    control, first = await open_control(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(control),
-            host=settings.host,
-            port=settings.port,
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.certificate_key,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+class Replica:
+    """One replica that listens; `serve` answers until a signal or `end`."""
+
+    def __init__(self, control: ControlPlane, first_token: str | None, listening: socket.socket) -> None:
+        self.control, self.first_token, self._listening = control, first_token, listening
+        settings = control.settings
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(control),
+                ssl_certfile=settings.certificate,
+                ssl_keyfile=settings.certificate_key,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
         )
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    server.config.load()
-    server.lifespan = server.config.lifespan_class(server.config)
-    await server.startup()
-    if server.should_exit:
-        raise HeadraceError("listen-failed", f"control listen: {settings.host}:{settings.port} can't be listened on; is another one running there?")
-    port = server.servers[0].sockets[0].getsockname()[1]
-    scheme = "https" if settings.certificate else "http"
-    told(f"{scheme}://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}", first)
-    with server.capture_signals():
-        await server.main_loop()
-        await server.shutdown()
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+    @classmethod
+    async def open(cls, settings: ControlSettings, clock: Clock | None = None) -> Replica:
+        """Listens first: a port that is taken is told before the database is touched."""
+        listening = _listen(settings)
+        try:
+            control, first = await open_control(settings, clock)
+        except BaseException:
+            listening.close()
+            raise
+        return cls(control, first, listening)
+
+    @property
+    def url(self) -> str:
+        settings = self.control.settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return f"{'https' if settings.certificate else 'http'}://{host}:{self._listening.getsockname()[1]}"
+
+    async def serve(self) -> None:
+        await self._server.serve(sockets=[self._listening])
+
+    def end(self) -> None:
+        self._server.should_exit = True
+
+
+def _listen(settings: ControlSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
+        raise HeadraceError(
+            "listen-failed", f"control listen: {settings.host}:{settings.port}: {error.strerror}; end what listens there, or choose another port"
+        ) from None
 
 
 def _own(settings: ControlSettings) -> None:

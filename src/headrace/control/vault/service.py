@@ -34,6 +34,10 @@ class Vault:
         self._clock = clock
         self._keys: dict[str, bytes] = {}
 
+    async def verify(self, session: AsyncSession) -> None:
+        """Raises UsageError when the keys of this database were sealed under another master key."""
+        await self._current(session)
+
     async def seal(self, session: AsyncSession, secret: bytes, place: str) -> bytes:
         """The secret, readable at this place only. The transaction must be one that writes: it may make the first key."""
         identifier, key = await self._current(session)

@@ -1,0 +1,145 @@
+"""Speaks to the control plane's API; one method for each thing that can be asked."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from headrace.errors import Exit, HeadraceError
+
+# A connection check takes up to a minute.
+_SECONDS = 90.0
+_PAGE = 200
+_EXITS = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND, 409: Exit.BUSY, 422: Exit.USAGE, 503: Exit.UNREACHABLE}
+
+Document = dict[str, Any]
+
+
+class ControlFailure(HeadraceError):
+    """The control plane refused or could not be reached. `problem` is its problem document, empty where there was none."""
+
+    def __init__(self, code: str, message: str, problem: Document | None = None, status: int = 0) -> None:
+        super().__init__(code, message)
+        self.problem = problem or {}
+        self.status = status
+        self.exit_code = _EXITS.get(status, Exit.FAILED if status else Exit.UNREACHABLE)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.problem, self.status)
+
+
+class ControlClient:
+    """A control plane at a URL, called with a token. Use with `with`, or `close` it."""
+
+    def __init__(self, url: str, token: str, *, certificates: str | None = None, language: str = "en") -> None:
+        self._url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_SECONDS, verify=_trust(certificates), trust_env=False)
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def login(self) -> Document:
+        """Exchanges the one-time token that this client was made with."""
+        return self._document("POST", "/v1/login")
+
+    def providers(self) -> list[Document]:
+        answer: list[Document] = self._answer("GET", "/v1/providers").json()
+        return answer
+
+    def create_volume(self, volume: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", "/v1/volumes", json=volume, headers=_keyed(key))
+
+    def check_new_volume(self, volume: Mapping[str, Any]) -> Document:
+        return self._document("POST", "/v1/volumes/check", json=volume)
+
+    def volumes(self, **filters: str) -> Iterator[Document]:
+        return self._pages("/v1/volumes", filters)
+
+    def volume(self, name: str) -> Document:
+        return self._document("GET", _path("volumes", name))
+
+    def edit_volume(self, name: str, changes: Mapping[str, Any], revision: int) -> Document:
+        return self._document("PATCH", _path("volumes", name), json=changes, headers={"If-Match": f'"{revision}"'})
+
+    def check_volume(self, name: str) -> Document:
+        return self._document("POST", _path("volumes", name, "check"))
+
+    def rotate_credentials(self, name: str, keys: Mapping[str, Any]) -> Document:
+        return self._document("POST", _path("volumes", name, "credentials"), json=keys)
+
+    def delete_volume(self, name: str) -> None:
+        self._answer("DELETE", _path("volumes", name))
+
+    def create_token(self, token: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", "/v1/tokens", json=token, headers=_keyed(key))
+
+    def tokens(self) -> Iterator[Document]:
+        return self._pages("/v1/tokens", {})
+
+    def revoke_token(self, identifier: str) -> None:
+        self._answer("DELETE", _path("tokens", identifier))
+
+    def events(self, **filters: str) -> Iterator[Document]:
+        """Newest first."""
+        return self._pages("/v1/events", filters)
+
+    def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[Document]:
+        after: dict[str, str] = {}
+        while True:
+            answer = self._document("GET", path, params={**filters, "limit": str(_PAGE), **after})
+            yield from answer["items"]
+            if answer["next"] is None:
+                return
+            after = {"after": answer["next"]}
+
+    def _document(self, method: str, path: str, **more: Any) -> Document:
+        document: Document = self._answer(method, path, **more).json()
+        return document
+
+    def _answer(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **more)
+        except httpx.HTTPError as error:
+            raise ControlFailure(
+                "control-unreachable", f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`"
+            ) from None
+        if answer.is_success:
+            return answer
+        raise _failure(answer)
+
+
+def _failure(answer: httpx.Response) -> ControlFailure:
+    try:
+        problem = answer.json()
+        lines = [f"{problem['detail']}", *(_line(field, answer.request.headers["accept-language"]) for field in problem["fields"])]
+        return ControlFailure(str(problem["code"]), "\n".join(lines), problem, answer.status_code)
+    except (ValueError, KeyError, TypeError):
+        return ControlFailure("control-unreachable", f"{answer.request.url.host} answers {answer.status_code}, not as a control plane does; check the address")
+
+
+def _line(finding: Document, language: str) -> str:
+    tongue = "zh" if language.lower().startswith("zh") else "en"
+    return f"  {finding['field']}: {finding['cause'][tongue]}; {finding['remedy'][tongue]}"
+
+
+def _trust(certificates: str | None) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=certificates) if certificates else True
+
+
+def _keyed(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key else {}
+
+
+def _path(*parts: str) -> str:
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
