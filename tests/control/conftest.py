@@ -65,7 +65,7 @@ class Origins:
     access: Access
     bucket: str
 
-    def volume(self, name: str, **changes: object) -> dict[str, object]:
+    def volume(self, name: str, /, **changes: object) -> dict[str, object]:
         """What to register."""
         said: dict[str, object] = {
             "name": name,

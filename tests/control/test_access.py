@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 
 from control.conftest import Place
 from headrace.client import ControlFailure
@@ -15,8 +14,8 @@ from headrace.control.app import create_app
 
 
 def _routes(place: Place) -> list[tuple[str, str]]:
-    routes = [route for route in create_app(place.control.plane).routes if isinstance(route, APIRoute)]
-    return [(method, re.sub(r"\{[^}]*\}", "x", route.path)) for route in routes for method in sorted(route.methods or ())]
+    paths = create_app(place.control.plane).openapi()["paths"]
+    return [(method.upper(), re.sub(r"\{[^}]*\}", "x", path)) for path, methods in paths.items() for method in methods]
 
 
 def test_every_route_is_refused_without_a_token(place: Place) -> None:
@@ -34,7 +33,7 @@ def test_every_route_is_refused_to_a_token_without_its_scope(place: Place) -> No
     with place.user("alice", "events:read") as alice:
         token = alice._http.headers["authorization"]
     for method, path in _routes(place):
-        if path in ("/v1/events", "/v1/login"):
+        if path in ("/v1/events", "/v1/login", "/v1/openapi.json"):
             continue
         answer = httpx.request(method, place.control.url + path, headers={"Authorization": token})
         # A body that is missing is told only to who may send one.

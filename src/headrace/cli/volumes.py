@@ -73,7 +73,11 @@ def ls(as_json: Json = False) -> None:
         found = list(client.volumes())
     if as_json:
         return print_json(found)
-    print_table(("NAME", "PROVIDER", "WHERE", "OWNER"), [(v["name"], v["provider"], _place(v), v["owner"]) for v in found], "no volumes; register one with `headrace volume add`")
+    print_table(
+        ("NAME", "PROVIDER", "WHERE", "OWNER"),
+        [(v["name"], v["provider"], _place(v), v["owner"]) for v in found],
+        "no volumes; register one with `headrace volume add`",
+    )
     return None
 
 

@@ -112,7 +112,8 @@ class ControlClient:
             answer = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
             raise ControlFailure(
-                "control-unreachable", f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`"
+                "control-unreachable",
+                f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`",
             ) from None
         if answer.is_success:
             return answer
@@ -125,7 +126,9 @@ def _failure(answer: httpx.Response) -> ControlFailure:
         lines = [f"{problem['detail']}", *(_line(field, answer.request.headers["accept-language"]) for field in problem["fields"])]
         return ControlFailure(str(problem["code"]), "\n".join(lines), problem, answer.status_code)
     except (ValueError, KeyError, TypeError):
-        return ControlFailure("control-unreachable", f"{answer.request.url.host} answers {answer.status_code}, not as a control plane does; check the address")
+        return ControlFailure(
+            "control-unreachable", f"{answer.request.url.host} answers {answer.status_code}, not as a control plane does; check the address"
+        )
 
 
 def _line(finding: Document, language: str) -> str:

@@ -30,7 +30,9 @@ def remembered(environ: Mapping[str, str] | None = None) -> Login:
         kept = json.loads(path.read_text())
         return Login(str(kept["url"]), str(kept["token"]), kept.get("certificates"))
     except FileNotFoundError:
-        raise CredentialFailure("not-logged-in", "not logged in to a control plane; run `headrace login URL`, or set HEADRACE_CONTROL_URL and HEADRACE_TOKEN") from None
+        raise CredentialFailure(
+            "not-logged-in", "not logged in to a control plane; run `headrace login URL`, or set HEADRACE_CONTROL_URL and HEADRACE_TOKEN"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError("bad-setting", f"{path} can't be read: {error}; run `headrace login URL` again") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace import __version__
+from headrace.control import api
 from headrace.control.events import routes as events
 from headrace.control.problems import Finding, Problem, Text, refused
 from headrace.control.requests import ControlPlane
@@ -26,6 +27,9 @@ from headrace.control.volumes import routes as volumes
 log = logging.getLogger("headrace.control")
 
 _BODY_MAX = 2**20
+# Between two parts of a body.
+_BODY_SECONDS = 20.0
+TITLE = "Headrace"
 _PROBLEM = "application/problem+json"
 _CORRECT_IT = Text("correct it", "请更正")
 
@@ -39,16 +43,21 @@ def create_app(control: ControlPlane) -> FastAPI:
         await control.database.close()
 
     # The document is at an address that needs a token too; there are no pages beside it.
-    app = FastAPI(title="Headrace", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = with_routes(FastAPI(title=TITLE, version="1", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None))
     app.state.control = control
-    for noun in (tokens, events, volumes):
-        app.include_router(noun.router)
     app.add_middleware(_Bounded)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Exception, _failed)
+    return app
+
+
+def with_routes(app: FastAPI) -> FastAPI:
+    """The application with every noun's routes."""
+    for router in (tokens.router, events.router, volumes.router, api.router):
+        app.include_router(router)
     return app
 
 
@@ -105,8 +114,13 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
 
 
 def _is_away(error: DBAPIError, text: str) -> bool:
-    return error.connection_invalidated or isinstance(error.orig, OSError) or any(
-        word in text for word in ("database is locked", "unable to open", "connection", "shutting down", "starting up", "readonly database", "disk I/O")
+    return (
+        error.connection_invalidated
+        or isinstance(error.orig, OSError)
+        or any(
+            word in text
+            for word in ("database is locked", "unable to open", "connection", "shutting down", "starting up", "readonly database", "disk I/O")
+        )
     )
 
 
@@ -117,7 +131,7 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 
 
 class _Bounded:
-    """Refuses bodies that are larger than any request here is, before they are read."""
+    """Reads bodies whole, which are small here, and refuses larger ones: a framework that meets the end of one itself tells another error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -126,16 +140,26 @@ class _Bounded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = 0
+        parts: list[bytes] = []
+        more, length = True, 0
+        while more:
+            try:
+                message = await asyncio.wait_for(receive(), _BODY_SECONDS)
+            except TimeoutError:
+                return  # the connection is closed: nobody is served by waiting for the rest
+            if message["type"] == "http.disconnect":
+                return
+            parts.append(message.get("body", b""))
+            length += len(parts[-1])
+            more = message.get("more_body", False)
+            if length > _BODY_MAX:
+                await _answer(Request(scope), refused("too-large", most=_BODY_MAX))(scope, receive, send)
+                return
+        body: Message | None = {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > _BODY_MAX:
-                raise refused("too-large", most=_BODY_MAX)
-            return message
+        async def again() -> Message:
+            nonlocal body
+            message, body = body, None
+            return message if message is not None else await receive()
 
-        await self._app(scope, bounded, send)
-
-
+        await self._app(scope, again, send)

@@ -46,7 +46,7 @@ def page_of(kind: type[Document], found: Page[Any]) -> PageOf[Document]:
 
 
 async def page(
-    session: AsyncSession, query: Select[tuple[Row]], key: InstrumentedAttribute[str], *, after: str | None, limit: int, newest_first: bool = False
+    session: AsyncSession, query: Select[Row], key: InstrumentedAttribute[str], *, after: str | None, limit: int, newest_first: bool = False
 ) -> Page[Row]:
     """A page of what the query finds, in the order of `key`, which no two rows share."""
     if after is not None:

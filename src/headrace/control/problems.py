@@ -58,7 +58,9 @@ PROBLEMS: dict[str, Declared] = {
     "too-large": Declared(
         413, Text("the body is larger than {most} bytes", "请求体超过 {most} 字节"), Text("send less at once", "请减少单次发送的内容")
     ),
-    "name-taken": Declared(409, Text("there is a {noun} named {name} already", "已有名为 {name} 的{noun}"), Text("choose another name", "请换一个名称")),
+    "name-taken": Declared(
+        409, Text("there is a {noun} named {name} already", "已有名为 {name} 的{noun}"), Text("choose another name", "请换一个名称")
+    ),
     "state-forbids": Declared(
         409,
         Text("{operation} is not possible now: {reason}", "当前不能执行 {operation}：{reason}"),

@@ -57,7 +57,7 @@ class _Replica(threading.Thread):
     def run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as failure:  # noqa: BLE001 - raised where the replica is asked for
+        except BaseException as failure:
             self._failure = failure
         finally:
             self._ready.set()

@@ -47,9 +47,16 @@ def postgres() -> Iterator[Postgres]:
             shutil.chown(root, user)
         data, log = root / "data", root / "log"
         # Not synced: what a crash leaves is nobody's.
-        subprocess.run([programs / "initdb", "-D", data, "-U", _OWNER, "--auth=trust", "--no-sync", "-E", "UTF8"], check=True, capture_output=True, user=user, cwd=root, timeout=120)
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-U", _OWNER, "--auth=trust", "--no-sync", "-E", "UTF8"],
+            check=True,
+            capture_output=True,
+            user=user,
+            cwd=root,
+            timeout=120,
+        )
         with log.open("wb") as output:
-            arguments = ["-D", data, "-k", root, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
+            arguments: list[str | Path] = ["-D", data, "-k", root, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
             server = subprocess.Popen([programs / "postgres", *arguments], stdout=output, stderr=output, user=user, cwd=root)
         try:
             wait_until(lambda: _answers(programs, root, server, log), "PostgreSQL answers", timeout=_START_SECONDS)

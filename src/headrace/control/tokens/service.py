@@ -53,9 +53,7 @@ async def exchange(session: AsyncSession, clock: Clock, text: str) -> tuple[Toke
     spent = await session.execute(delete(Token).where(Token.id == row.id).returning(Token.id))
     if spent.first() is None:
         raise refused("unauthenticated")
-    return await _add(
-        session, clock, name="login", subject=row.subject, role=row.role, scopes=row.scopes, lasts=_EXCHANGED_LASTS, one_time=False
-    )
+    return await _add(session, clock, name="login", subject=row.subject, role=row.role, scopes=row.scopes, lasts=_EXCHANGED_LASTS, one_time=False)
 
 
 async def caller_of(session: AsyncSession, clock: Clock, text: str) -> Caller | None:

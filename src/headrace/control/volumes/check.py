@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpcore
@@ -19,7 +18,7 @@ from headrace.control.addresses import AddressRules
 from headrace.control.problems import Finding
 from headrace.control.volumes import refusals
 from headrace.control.volumes.origin import Credentials, Origin
-from headrace.control.volumes.probe import AddressDenied, AnswerTooLarge, Answer, NameUnknown, Probe, RedirectedAway
+from headrace.control.volumes.probe import AddressDenied, Answer, AnswerTooLarge, NameUnknown, Probe, RedirectedAway
 
 # Keys that listings leave out: what a check wrote, should it have been killed before it could remove it.
 CHECK_NAME = ".headrace-check-"
@@ -51,29 +50,28 @@ async def check(origin: Origin, credentials: Credentials, rules: AddressRules, *
     found: list[Finding] = []
     try:
         async with asyncio.timeout(_SECONDS_MAX), Probe(origin, credentials, rules) as probe:
-            async for finding in _Check(probe, origin, read_only).run():
-                found.append(finding)
+            await _Check(probe, origin, found, read_only=read_only).run()
     except _Ended as end:
         found.append(end.finding)
-    except Exception as error:  # noqa: BLE001 - `unreachable` raises again what it does not know
+    except Exception as error:
         found.append(unreachable(origin, error))
     return found
 
 
 class _Check:
-    def __init__(self, probe: Probe, origin: Origin, read_only: bool) -> None:
-        self._probe, self._origin, self._read_only = probe, origin, read_only
+    """The steps; what each finds goes into `found`."""
 
-    async def run(self) -> AsyncIterator[Finding]:
+    def __init__(self, probe: Probe, origin: Origin, found: list[Finding], *, read_only: bool) -> None:
+        self._probe, self._origin, self._found, self._read_only = probe, origin, found, read_only
+
+    async def run(self) -> None:
         listed = await self._list()
         sample = _sample(listed)
         if not listed.objects():
-            yield refusals.EMPTY_DIRECTORY
+            self._found.append(refusals.EMPTY_DIRECTORY)
         if sample is not None:
-            async for finding in self._read(sample):
-                yield finding
-        async for finding in self._write(untried=sample is None):
-            yield finding
+            await self._read(sample)
+        await self._write(untried=sample is None)
 
     async def _list(self) -> Answer:
         answer = await self._probe.ask("GET", query={"list-type": "2", "max-keys": _LISTED, "prefix": self._origin.prefix})
@@ -87,7 +85,7 @@ class _Check:
             raise _Ended(refusals.region_is(told, self._origin.region))
         return answer
 
-    async def _read(self, sample: Sample) -> AsyncIterator[Finding]:
+    async def _read(self, sample: Sample) -> None:
         answer = await self._probe.ask("GET", sample.key, headers={"range": "bytes=0-0", "if-match": sample.etag})
         if answer.status in (401, 403):
             raise _Ended(refusals.unreadable(sample.key))
@@ -97,15 +95,15 @@ class _Check:
             raise _Ended(refusals.no_ranges(answer.status))
         refused = await self._probe.ask("GET", sample.key, headers={"range": "bytes=0-0", "if-match": _NO_ETAG})
         if refused.status != 412:
-            yield refusals.IF_MATCH_IGNORED
+            self._found.append(refusals.IF_MATCH_IGNORED)
 
-    async def _write(self, *, untried: bool) -> AsyncIterator[Finding]:
+    async def _write(self, *, untried: bool) -> None:
         if self._read_only:
-            yield refusals.READ_ONLY
+            self._found.append(refusals.READ_ONLY)
             return
         lock = await self._probe.ask("GET", query={"object-lock": ""})
         if lock.status == 200 and lock.element("ObjectLockEnabled") == "Enabled":
-            yield refusals.OBJECT_LOCK
+            self._found.append(refusals.OBJECT_LOCK)
             return
         key, body = f"{self._origin.prefix}{CHECK_NAME}{secrets.token_hex(8)}", secrets.token_hex(16).encode()
         written = await self._probe.ask("PUT", key, body=body)
@@ -115,15 +113,14 @@ class _Check:
         try:
             back = await self._probe.ask("GET", key)
             if back.status != 200 or back.body != body:
-                yield refusals.wrong_read_back(back.status)
+                self._found.append(refusals.wrong_read_back(back.status))
             elif untried:
                 etag = back.headers.get("etag", "")
-                async for finding in self._read(Sample(key, etag, len(body))):
-                    yield finding
+                await self._read(Sample(key, etag, len(body)))
         finally:
             removed = await self._probe.ask("DELETE", key, query={"versionId": version} if version and version != "null" else {})
         if removed.status not in (200, 204):
-            yield refusals.left_behind(key, removed.status)
+            self._found.append(refusals.left_behind(key, removed.status))
 
 
 def _sample(listed: Answer) -> Sample | None:
@@ -160,7 +157,11 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
         )
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError) or "certificate" in str(error).lower():
         return refusals.endpoint(
-            "tls", f"no TLS connection to {host}: {error}", f"无法与 {host} 建立 TLS 连接：{error}", "correct the endpoint or its certificate", "请更正接入点或其证书"
+            "tls",
+            f"no TLS connection to {host}: {error}",
+            f"无法与 {host} 建立 TLS 连接：{error}",
+            "correct the endpoint or its certificate",
+            "请更正接入点或其证书",
         )
     if isinstance(error, AnswerTooLarge):
         return refusals.NOT_S3
@@ -169,5 +170,3 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
     if isinstance(error, (OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)):
         return refusals.endpoint("unreachable", f"{host} cannot be reached: {error}", f"无法连接 {host}：{error}", *refusals.OPEN_THE_WAY)
     raise error
-
-

@@ -142,11 +142,15 @@ def _bad_endpoint(given: str, en: str, zh: str) -> Finding:
 def _region(preset: Provider, region: str, host: str) -> Iterator[Finding]:
     if not region:
         if host:
-            yield _bad("region", "no-region", "{0} does not say its region", "{0} 未指明地域", host, "give the bucket's region", "请填写存储桶所在地域")
+            yield _bad(
+                "region", "no-region", "{0} does not say its region", "{0} 未指明地域", host, "give the bucket's region", "请填写存储桶所在地域"
+            )
         return
     example = preset.region_example
     if not preset.is_region(region):
-        yield _bad("region", "bad-region", "{0!r} is no region", "{0!r} 不是有效的地域", region, f"give one like {example}", f"请填写如 {example} 的地域")
+        yield _bad(
+            "region", "bad-region", "{0!r} is no region", "{0!r} 不是有效的地域", region, f"give one like {example}", f"请填写如 {example} 的地域"
+        )
         return
     there = preset.region_in(host)
     if there is not None and there != region:
@@ -170,14 +174,25 @@ def _directory(given: str, confirm_root: bool) -> tuple[str, list[Finding]]:
     parts = directory.split("/") if directory else []
     if any(part in ("", ".", "..") for part in parts) or "\0" in given or len(given.encode("utf-8", "replace")) > _DIRECTORY_BYTES_MAX:
         return "", [
-            _bad("directory", "bad-directory", "{0!r} is no directory", "{0!r} 不是有效的目录", given[:80], "write names with one slash between them", "请用单个斜杠分隔各级名称")
+            _bad(
+                "directory",
+                "bad-directory",
+                "{0!r} is no directory",
+                "{0!r} 不是有效的目录",
+                given[:80],
+                "write names with one slash between them",
+                "请用单个斜杠分隔各级名称",
+            )
         ]
     if not directory and not confirm_root:
         return "", [
             Finding(
                 "directory",
                 "root-unconfirmed",
-                Text("the whole bucket would be accelerated: everything in it is listed and may be pulled", "将加速整个存储桶：其中所有内容都会被列出并可能被拉取"),
+                Text(
+                    "the whole bucket would be accelerated: everything in it is listed and may be pulled",
+                    "将加速整个存储桶：其中所有内容都会被列出并可能被拉取",
+                ),
                 Text("give a directory, or set confirm_root to mean it", "请填写目录；确有需要时请设置 confirm_root"),
             )
         ]

@@ -7,6 +7,7 @@ that very address. Redirects are followed here, and only to hosts of the same pr
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
@@ -99,7 +100,9 @@ class Probe:
     async def __aexit__(self, *exc: object) -> None:
         await self._pool.aclose()
 
-    async def ask(self, method: str, key: str = "", query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+    async def ask(
+        self, method: str, key: str = "", query: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
         """One request. Raises what httpcore raises, AddressDenied, RedirectedAway or AnswerTooLarge."""
         url = self._url(key, query or {})
         for _ in range(_REDIRECTS_MAX):
@@ -124,7 +127,10 @@ class Probe:
             self._signer.add_auth(request)
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), _SECONDS)
         sent = {name: str(value) for name, value in request.headers.items()}
-        async with asyncio.timeout(2 * _SECONDS), self._pool.stream(method, url, headers=sent, content=body, extensions={"timeout": timeouts}) as answer:
+        async with (
+            asyncio.timeout(2 * _SECONDS),
+            self._pool.stream(method, url, headers=sent, content=body, extensions={"timeout": timeouts}) as answer,
+        ):
             parts, length = [], 0
             async for part in answer.aiter_stream():
                 parts.append(part)
@@ -145,6 +151,10 @@ class Probe:
         if there.scheme != here.scheme or not (same or inside) or "@" in there.netloc:
             raise RedirectedAway(there.hostname or location[:200])
         return location
+
+
+# At the level DEBUG botocore's signer writes what it signs, a session token among it.
+logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
 
 def _signer(origin: Origin, credentials: Credentials) -> Any:
@@ -176,9 +186,6 @@ class _Checked(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._inner.connect_tcp(permitted[-1], port, timeout, local_address, socket_options)
-
-    async def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None) -> httpcore.AsyncNetworkStream:
-        raise httpcore.UnsupportedProtocol("an origin is not at a Unix socket")
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

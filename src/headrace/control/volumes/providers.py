@@ -16,8 +16,8 @@ class Provider:
     name: str
     title: str
     title_zh: str
-    key_name: str
-    secret_name: str
+    # What its console calls the access key and its secret.
+    key_names: tuple[str, str]
     addressing: str  # "virtual" or "path"
     endpoint: str | None = None
     internal: str | None = None
@@ -47,8 +47,7 @@ ALIYUN = Provider(
     name="aliyun-oss",
     title="Alibaba Cloud OSS",
     title_zh="阿里云 OSS",
-    key_name="AccessKey ID",
-    secret_name="AccessKey Secret",
+    key_names=("AccessKey ID", "AccessKey Secret"),
     addressing="virtual",
     endpoint="https://s3.oss-{region}.aliyuncs.com",
     internal="https://s3.oss-{region}-internal.aliyuncs.com",
@@ -61,8 +60,7 @@ TENCENT = Provider(
     name="tencent-cos",
     title="Tencent Cloud COS",
     title_zh="腾讯云 COS",
-    key_name="SecretId",
-    secret_name="SecretKey",
+    key_names=("SecretId", "SecretKey"),
     addressing="virtual",
     endpoint="https://cos.{region}.myqcloud.com",
     internal="https://cos-internal.{region}.tencentcos.cn",
@@ -75,8 +73,7 @@ AWS = Provider(
     name="aws-s3",
     title="AWS S3",
     title_zh="AWS S3",
-    key_name="Access key ID",
-    secret_name="Secret access key",
+    key_names=("Access key ID", "Secret access key"),
     addressing="virtual",
     endpoint="https://s3.{region}.amazonaws.com",
     domain="amazonaws.com",
@@ -88,8 +85,7 @@ COMPATIBLE = Provider(
     name="s3",
     title="S3-compatible",
     title_zh="S3 兼容存储",
-    key_name="Access key",
-    secret_name="Secret key",
+    key_names=("Access key", "Secret key"),
     addressing="path",
 )
 

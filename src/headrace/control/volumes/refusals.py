@@ -22,10 +22,22 @@ def endpoint(code: str, en: str, zh: str, remedy_en: str, remedy_zh: str) -> Fin
 
 
 EMPTY_DIRECTORY = _finding(
-    "directory", "empty-directory", "there is nothing in this directory yet", "该目录下暂无内容", "check its spelling, or fill it", "请检查拼写，或先写入内容", "warning"
+    "directory",
+    "empty-directory",
+    "there is nothing in this directory yet",
+    "该目录下暂无内容",
+    "check its spelling, or fill it",
+    "请检查拼写，或先写入内容",
+    "warning",
 )
 READ_ONLY = _finding(
-    "read_only", "read-only", "writing was not tried: it is registered read-only", "以只读方式登记，未校验写权限", "nothing needs to be done", "无需处理", "note"
+    "read_only",
+    "read-only",
+    "writing was not tried: it is registered read-only",
+    "以只读方式登记，未校验写权限",
+    "nothing needs to be done",
+    "无需处理",
+    "note",
 )
 OBJECT_LOCK = _finding(
     "bucket",
@@ -46,13 +58,22 @@ IF_MATCH_IGNORED = _finding(
     "note",
 )
 NOT_S3 = endpoint(
-    "not-s3", "what answers there is no S3 server", "该地址的服务不是 S3 服务", "give the S3 endpoint, as the provider's console shows it", "请填写服务商控制台所示的 S3 接入点"
+    "not-s3",
+    "what answers there is no S3 server",
+    "该地址的服务不是 S3 服务",
+    "give the S3 endpoint, as the provider's console shows it",
+    "请填写服务商控制台所示的 S3 接入点",
 )
 
 
 def region_is(told: str, given: str) -> Finding:
     return _finding(
-        "region", "wrong-region", f"the bucket is in {told}, not in {given}", f"存储桶位于 {told}，而不是 {given}", f"give {told}, and its endpoint", f"请填写 {told} 及其接入点"
+        "region",
+        "wrong-region",
+        f"the bucket is in {told}, not in {given}",
+        f"存储桶位于 {told}，而不是 {given}",
+        f"give {told}, and its endpoint",
+        f"请填写 {told} 及其接入点",
     )
 
 
@@ -64,11 +85,17 @@ def of_listing(origin: Origin, answer: Answer) -> Finding:
         return region_is(region, origin.region)
     if answer.status in (301, 308):
         there = answer.element("Endpoint") or answer.headers.get("location", "another endpoint")[:200]
-        return endpoint("wrong-endpoint", f"the bucket is at {there}", f"存储桶位于 {there}", "give that endpoint and its region", "请填写该接入点及其地域")
-    preset = origin.provider
+        return endpoint(
+            "wrong-endpoint", f"the bucket is at {there}", f"存储桶位于 {there}", "give that endpoint and its region", "请填写该接入点及其地域"
+        )
+    key, secret = origin.provider.key_names
     known = {
-        "InvalidAccessKeyId": ("access_key", f"the server knows no such {preset.key_name}", f"服务器不认识该 {preset.key_name}"),
-        "SignatureDoesNotMatch": ("secret_key", f"the {preset.secret_name} does not belong to the {preset.key_name}", f"{preset.secret_name} 与 {preset.key_name} 不匹配"),
+        "InvalidAccessKeyId": ("access_key", f"the server knows no such {key}", f"服务器不认识该 {key}"),
+        "SignatureDoesNotMatch": (
+            "secret_key",
+            f"the {secret} does not belong to the {key}",
+            f"{secret} 与 {key} 不匹配",
+        ),
         "InvalidToken": ("session_token", "the session token is not valid", "会话令牌无效"),
         "ExpiredToken": ("session_token", "the session token has expired", "会话令牌已过期"),
         "SecurityTokenExpired": ("session_token", "the session token has expired", "会话令牌已过期"),
@@ -81,12 +108,31 @@ def of_listing(origin: Origin, answer: Answer) -> Finding:
         return _finding(field, _slug(code), en, zh, *_remedy(field, code))
     if answer.status in (401, 403):
         keys = "anonymous" if origin_is_open(answer) else "access_key"
-        return _finding(keys, "access-denied", "these credentials may not list the directory", "该凭证无权列出目录", "grant s3:ListBucket on it", "请授予 s3:ListBucket 权限")
+        return _finding(
+            keys,
+            "access-denied",
+            "these credentials may not list the directory",
+            "该凭证无权列出目录",
+            "grant s3:ListBucket on it",
+            "请授予 s3:ListBucket 权限",
+        )
     if answer.status == 404:
         return _finding("bucket", "no-such-bucket", f"there is no bucket {origin.bucket}", f"存储桶 {origin.bucket} 不存在", *_remedy("bucket", code))
     if answer.status >= 500:
-        return endpoint("unavailable", f"the server answers {answer.status} {code}".rstrip(), f"服务器返回 {answer.status} {code}".rstrip(), "try again later", "请稍后重试")
-    return endpoint("not-s3", f"the server answers {answer.status} {code}".rstrip(), f"服务器返回 {answer.status} {code}".rstrip(), NOT_S3.remedy.en, NOT_S3.remedy.zh)
+        return endpoint(
+            "unavailable",
+            f"the server answers {answer.status} {code}".rstrip(),
+            f"服务器返回 {answer.status} {code}".rstrip(),
+            "try again later",
+            "请稍后重试",
+        )
+    return endpoint(
+        "not-s3",
+        f"the server answers {answer.status} {code}".rstrip(),
+        f"服务器返回 {answer.status} {code}".rstrip(),
+        NOT_S3.remedy.en,
+        NOT_S3.remedy.zh,
+    )
 
 
 def origin_is_open(answer: Answer) -> bool:
@@ -107,18 +153,34 @@ def _remedy(field: str, code: str) -> tuple[str, str]:
 
 
 def unreadable(key: str) -> Finding:
-    return _finding("access_key", "unreadable", f"these credentials may not read {key!r}", f"该凭证无权读取 {key!r}", "grant s3:GetObject on it", "请授予 s3:GetObject 权限")
+    return _finding(
+        "access_key",
+        "unreadable",
+        f"these credentials may not read {key!r}",
+        f"该凭证无权读取 {key!r}",
+        "grant s3:GetObject on it",
+        "请授予 s3:GetObject 权限",
+    )
 
 
 def changed_meanwhile(key: str) -> Finding:
     return _finding(
-        "directory", "changed-meanwhile", f"{key!r} was replaced while it was checked", f"校验期间 {key!r} 被替换", "check again when nobody writes there", "请在无人写入时重新校验"
+        "directory",
+        "changed-meanwhile",
+        f"{key!r} was replaced while it was checked",
+        f"校验期间 {key!r} 被替换",
+        "check again when nobody writes there",
+        "请在无人写入时重新校验",
     )
 
 
 def no_ranges(status: int) -> Finding:
     return endpoint(
-        "no-ranges", f"the server does not serve ranges as asked (answer {status})", f"服务器不支持范围读取（返回 {status}）", "give an endpoint that does, or mend the proxy before it", "请更换支持范围读取的接入点，或修复其前置代理"
+        "no-ranges",
+        f"the server does not serve ranges as asked (answer {status})",
+        f"服务器不支持范围读取（返回 {status}）",
+        "give an endpoint that does, or mend the proxy before it",
+        "请更换支持范围读取的接入点，或修复其前置代理",
     )
 
 
@@ -136,7 +198,11 @@ def unwritable(origin: Origin, answer: Answer) -> Finding:
 
 def wrong_read_back(status: int) -> Finding:
     return endpoint(
-        "wrong-read-back", f"what was written did not come back (answer {status})", f"写入的内容未能读回（返回 {status}）", "look for a cache or a proxy before the bucket", "请检查存储桶前的缓存或代理"
+        "wrong-read-back",
+        f"what was written did not come back (answer {status})",
+        f"写入的内容未能读回（返回 {status}）",
+        "look for a cache or a proxy before the bucket",
+        "请检查存储桶前的缓存或代理",
     )
 
 

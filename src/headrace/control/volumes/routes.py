@@ -156,8 +156,7 @@ class ProviderDocument(BaseModel):
     name: str
     title: str
     title_zh: str
-    key_name: str
-    secret_name: str
+    key_names: tuple[str, str]
     addressing: str
     endpoint: str | None
     internal: str | None
@@ -217,7 +216,9 @@ async def show_volume(name: Named, control: Control, caller: Reader, response: R
 
 
 @router.patch("/volumes/{name}", operation_id="edit_volume")
-async def edit_volume(name: Named, body: VolumeEdit, control: Control, caller: Writer, response: Response, if_match: IfMatch = None) -> VolumeDocument:
+async def edit_volume(
+    name: Named, body: VolumeEdit, control: Control, caller: Writer, response: Response, if_match: IfMatch = None
+) -> VolumeDocument:
     """Changes a volume, after another connection check with what it would be."""
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
