@@ -36,8 +36,9 @@ def test_every_route_is_refused_to_a_token_without_its_scope(place: Place) -> No
         if path in ("/v1/events", "/v1/login", "/v1/openapi.json"):
             continue
         answer = httpx.request(method, place.control.url + path, headers={"Authorization": token})
-        # A body that is missing is told only to who may send one.
-        assert (method, path, answer.status_code) == (method, path, 403)
+        # A body that is missing is told only to who may send one. What nodes ask is no business of people at all.
+        expected = 401 if path.startswith("/v1/node/") or path == "/v1/enrol" else 403
+        assert (method, path, answer.status_code) == (method, path, expected)
 
 
 def test_tokens_are_the_administrators(place: Place) -> None:
@@ -46,6 +47,17 @@ def test_tokens_are_the_administrators(place: Place) -> None:
             with pytest.raises(ControlFailure) as caught:
                 refused()
             assert caught.value.code == "forbidden"
+
+
+def test_a_node_may_do_nothing_that_people_do(place: Place) -> None:
+    place.admin.create_region({"name": "zj-1"})
+    with place.control.client(place.admin.create_join_token("zj-1")["token"]) as joining:
+        node = joining.enrol("n1", {}, {"version": "1"})
+    for method, path in _routes(place):
+        if path.startswith("/v1/node/"):
+            continue
+        answer = httpx.request(method, place.control.url + path, headers={"Authorization": f"Bearer {node['token']}"})
+        assert (method, path, answer.status_code) == (method, path, 401)
 
 
 def test_the_first_token_works_once(place: Place) -> None:

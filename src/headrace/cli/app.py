@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import control, doctor, logs, mounting, node, order, show, survey, tokens, volumes
+from headrace.cli import control, doctor, logs, mounting, node, order, regions, show, survey, tokens, volumes
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, HeadraceError, UsageError
@@ -33,6 +33,7 @@ cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What 
 app.add_typer(cache_app, name="cache")
 app.add_typer(order.app, name="order")
 app.add_typer(volumes.app, name="volume")
+app.add_typer(regions.app, name="region")
 app.add_typer(tokens.app, name="token")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
 app.command(epilog="Example: headrace umount ./qwen")(mounting.umount)

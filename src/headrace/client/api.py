@@ -94,6 +94,48 @@ class ControlClient:
         """Newest first."""
         return self._pages("/v1/events", filters)
 
+    def create_region(self, region: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", "/v1/regions", json=region, headers=_keyed(key))
+
+    def regions(self) -> Iterator[Document]:
+        return self._pages("/v1/regions", {})
+
+    def region(self, name: str) -> Document:
+        return self._document("GET", _path("regions", name))
+
+    def edit_region(self, name: str, changes: Mapping[str, Any], revision: int) -> Document:
+        return self._document("PATCH", _path("regions", name), json=changes, headers={"If-Match": f'"{revision}"'})
+
+    def delete_region(self, name: str) -> None:
+        self._answer("DELETE", _path("regions", name))
+
+    def create_join_token(self, region: str, lasts_seconds: int = 3600) -> Document:
+        return self._document("POST", "/v1/join-tokens", json={"region": region, "lasts_seconds": lasts_seconds})
+
+    def nodes(self, **filters: str) -> Iterator[Document]:
+        return self._pages("/v1/nodes", filters)
+
+    def node(self, identifier: str) -> Document:
+        return self._document("GET", _path("nodes", identifier))
+
+    def drain_node(self, identifier: str, *, draining: bool = True) -> Document:
+        return self._document("PATCH", _path("nodes", identifier), json={"draining": draining})
+
+    def remove_node(self, identifier: str) -> None:
+        self._answer("DELETE", _path("nodes", identifier))
+
+    def enrol(self, name: str, labels: Mapping[str, str], told: Mapping[str, Any]) -> Document:
+        """Joins a region as a node, with the join token that this client was made with."""
+        return self._document("POST", "/v1/enrol", json={"name": name, "labels": labels, "told": told})
+
+    def heartbeat(self, told: Mapping[str, Any]) -> Document:
+        """A node is alive; this client was made with its identity."""
+        return self._document("POST", "/v1/node/heartbeat", json=told)
+
+    def desired(self, known: int = -1, wait: float = 0) -> Document:
+        """What this node should do, once it is another version than `known`, or after `wait` seconds."""
+        return self._document("GET", "/v1/node/desired", params={"known": str(known), "wait": str(wait)})
+
     def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[Document]:
         after: dict[str, str] = {}
         while True:

@@ -19,7 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.control import api
 from headrace.control.events import routes as events
+from headrace.control.nodes import routes as nodes
 from headrace.control.problems import Finding, Problem, Text, refused
+from headrace.control.regions import routes as regions
 from headrace.control.requests import ControlPlane
 from headrace.control.tokens import routes as tokens
 from headrace.control.volumes import routes as volumes
@@ -56,7 +58,7 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    for router in (tokens.router, events.router, volumes.router, api.router):
+    for router in (tokens.router, events.router, volumes.router, regions.router, nodes.router, api.router):
         app.include_router(router)
     return app
 

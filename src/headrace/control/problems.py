@@ -19,7 +19,10 @@ class Text:
     zh: str
 
     def format(self, **values: object) -> Text:
-        return Text(self.en.format(**values), self.zh.format(**values))
+        """Filled in; a value that is a Text itself in its own language."""
+        english = {name: value.en if isinstance(value, Text) else value for name, value in values.items()}
+        chinese = {name: value.zh if isinstance(value, Text) else value for name, value in values.items()}
+        return Text(self.en.format(**english), self.zh.format(**chinese))
 
     def document(self) -> dict[str, str]:
         return {"en": self.en, "zh": self.zh}

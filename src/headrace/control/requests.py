@@ -15,6 +15,7 @@ from headrace.control.settings import ControlSettings
 from headrace.control.tokens import service as tokens
 from headrace.control.tokens.caller import SCOPES, Caller
 from headrace.control.vault import Vault
+from headrace.control.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ControlPlane:
     database: Database
     vault: Vault
     clock: Clock
+    watch: Watch
 
 
 def _control(request: Request) -> ControlPlane:

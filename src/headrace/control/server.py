@@ -16,6 +16,7 @@ from headrace.control.requests import ControlPlane
 from headrace.control.settings import ControlSettings
 from headrace.control.tokens import service as tokens
 from headrace.control.vault import Vault, open_master
+from headrace.control.watch import Watch
 from headrace.errors import HeadraceError
 
 # Requests that are still answered when somebody asks it to end.
@@ -27,7 +28,7 @@ async def open_control(settings: ControlSettings, clock: Clock | None = None) ->
     _own(settings)
     clock = clock or Clock()
     database = Database(settings.database)
-    control = ControlPlane(settings, database, Vault(open_master(settings), clock), clock)
+    control = ControlPlane(settings, database, Vault(open_master(settings), clock), clock, Watch(database))
     await upgrade(database)
     async with database.writing() as session:
         await control.vault.verify(session)

@@ -3,10 +3,12 @@
 from headrace.control import idempotency
 from headrace.control.database import Base
 from headrace.control.events import models as events
+from headrace.control.nodes import models as nodes
+from headrace.control.regions import models as regions
 from headrace.control.tokens import models as tokens
 from headrace.control.vault import models as vault
 from headrace.control.volumes import models as volumes
 
 metadata = Base.metadata
 
-__all__ = ["events", "idempotency", "metadata", "tokens", "vault", "volumes"]
+__all__ = ["events", "idempotency", "metadata", "nodes", "regions", "tokens", "vault", "volumes"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 ROLES = ("user", "admin")
 # What a token can be limited to; `*` is everything its role may.
-SCOPES = tuple(f"{noun}:{verb}" for noun in ("events", "tokens", "volumes") for verb in ("read", "write"))
+SCOPES = tuple(f"{noun}:{verb}" for noun in ("events", "nodes", "regions", "tokens", "volumes") for verb in ("read", "write"))
 # What no user may, whatever the token's scopes.
-_ADMINS_ONLY = frozenset({"tokens:read", "tokens:write"})
+_ADMINS_ONLY = frozenset({"nodes:write", "regions:write", "tokens:read", "tokens:write"})
 
 
 @dataclass(frozen=True)

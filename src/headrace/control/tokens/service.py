@@ -1,14 +1,10 @@
 """Makes tokens and finds out whose one is.
 
-A token is `hr_ID_SECRET`. The secret has 256 random bits, so a plain SHA-256 of it is enough to keep: there is nothing to guess.
+A token is a bearer of the kind `hr` (`bearers.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
-import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -16,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.control.bearers import Bearer
 from headrace.control.clock import Clock
 from headrace.control.ids import new_id
 from headrace.control.pages import Page, page
@@ -23,10 +20,9 @@ from headrace.control.problems import refused
 from headrace.control.tokens.caller import Caller
 from headrace.control.tokens.models import FirstStart, Token
 
-_SECRET_BYTES = 32
+_KIND = "hr"
 _FIRST_TOKEN_LASTS = timedelta(days=1)
 _EXCHANGED_LASTS = timedelta(days=90)
-_SHAPE = re.compile(r"hr_([0-9a-z]{26})_([A-Za-z0-9_-]{43})")
 
 
 async def first(session: AsyncSession, clock: Clock) -> str | None:
@@ -84,11 +80,11 @@ async def drop_expired(session: AsyncSession, now: datetime) -> int:
 
 
 async def _found(session: AsyncSession, clock: Clock, text: str) -> Token | None:
-    shape = _SHAPE.fullmatch(text)
-    if shape is None:
+    bearer = Bearer.read(_KIND, text)
+    if bearer is None:
         return None
-    row = await session.get(Token, shape[1])
-    if row is None or not hmac.compare_digest(row.digest, _digest(shape[2])) or row.expires <= clock.now():
+    row = await session.get(Token, bearer.id)
+    if row is None or not bearer.fits(row.digest) or row.expires <= clock.now():
         return None
     return row
 
@@ -97,22 +93,18 @@ async def _add(
     session: AsyncSession, clock: Clock, *, name: str, subject: str, role: str, scopes: Sequence[str], lasts: timedelta, one_time: bool
 ) -> tuple[Token, str]:
     now = clock.now()
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    bearer = Bearer.new(_KIND, new_id(now))
     row = Token(
-        id=new_id(now),
+        id=bearer.id,
         name=name,
         subject=subject,
         role=role,
         scopes=list(scopes),
-        digest=_digest(secret),
+        digest=bearer.digest,
         one_time=one_time,
         created=now,
         expires=now + lasts,
     )
     session.add(row)
     await session.flush()
-    return row, f"hr_{row.id}_{secret}"
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    return row, bearer.text

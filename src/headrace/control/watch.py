@@ -1,0 +1,43 @@
+"""Lets many wait for a change of what should be, with one question to the database for all of them.
+
+A region's `desired` grows with every change that concerns its nodes. Those who wait look at a copy that is at most half a second old:
+two hundred nodes that wait cost two queries a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from headrace.control.database import Database
+from headrace.control.regions import service as regions
+
+_FRESH_SECONDS = 0.5
+
+
+class Watch:
+    """Versions of what should be, by region."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = asyncio.Lock()
+        self._seen: dict[str, int] = {}
+        self._at = -1.0
+
+    async def wait(self, region_id: str, known: int, seconds: float) -> int:
+        """The region's version once it is another than `known`, or after so many seconds."""
+        until = time.monotonic() + seconds
+        while True:
+            version = (await self._versions()).get(region_id, 0)
+            left = until - time.monotonic()
+            if version != known or left <= 0:
+                return version
+            await asyncio.sleep(min(left, _FRESH_SECONDS))
+
+    async def _versions(self) -> dict[str, int]:
+        async with self._lock:
+            if time.monotonic() - self._at >= _FRESH_SECONDS:
+                async with self._database.reading() as session:
+                    self._seen = await regions.desired_versions(session)
+                self._at = time.monotonic()
+            return self._seen
