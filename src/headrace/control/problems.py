@@ -89,6 +89,21 @@ PROBLEMS: dict[str, Declared] = {
         Text("the connection check failed; nothing was stored", "连接校验未通过，未保存任何内容"),
         Text("correct the fields named and try again", "请更正所列字段后重试"),
     ),
+    "no-nodes": Declared(
+        409,
+        Text("no node of {region} could hold it", "{region} 中没有可承载的节点"),
+        Text("let nodes join, take drained ones back, or choose other labels", "请添加节点、恢复已排空的节点，或更换标签"),
+    ),
+    "stale-listing": Declared(
+        409,
+        Text("another listing was asked for meanwhile", "其间已要求重新列出"),
+        Text("ask what should be, and begin again", "请重新获取期望状态后再开始"),
+    ),
+    "snapshot-incomplete": Declared(
+        409,
+        Text("{parts} of {of} parts of the snapshot are here", "快照的 {of} 个分片中只收到 {parts} 个"),
+        Text("send the others", "请发送其余分片"),
+    ),
     "database-away": Declared(
         503,
         Text("the database cannot be reached or is busy; nothing was changed", "数据库不可用或繁忙；未做任何更改"),

@@ -1,6 +1,7 @@
 """All tables, for migrations: importing a noun's models adds its tables to the metadata."""
 
 from headrace.control import idempotency
+from headrace.control.accelerations import models as accelerations
 from headrace.control.database import Base
 from headrace.control.events import models as events
 from headrace.control.nodes import models as nodes
@@ -11,4 +12,4 @@ from headrace.control.volumes import models as volumes
 
 metadata = Base.metadata
 
-__all__ = ["events", "idempotency", "metadata", "nodes", "regions", "tokens", "vault", "volumes"]
+__all__ = ["accelerations", "events", "idempotency", "metadata", "nodes", "regions", "tokens", "vault", "volumes"]

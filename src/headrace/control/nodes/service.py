@@ -6,7 +6,7 @@ One that is not heard from for `LOST_AFTER` is shown as lost; nothing is written
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -119,6 +119,12 @@ async def listed(session: AsyncSession, *, after: str | None, limit: int, region
 
 async def names_in(session: AsyncSession, region_id: str) -> list[str]:
     return list(await session.scalars(select(Node.name).where(Node.region_id == region_id).order_by(Node.name)))
+
+
+async def usable(session: AsyncSession, now: datetime, region_id: str) -> Sequence[Node]:
+    """Nodes of a region that may hold something new: heard of, and not draining. They are looked at, not changed."""
+    found = await session.scalars(select(Node).where(Node.region_id == region_id).order_by(Node.id))
+    return [row for row in found if state_of(row, now) == "ready"]
 
 
 async def forget_join_tokens(session: AsyncSession, region_id: str) -> None:
