@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +37,7 @@ class ControlClient:
 
     def __init__(self, url: str, token: str, *, certificates: str | None = None, language: str = "en") -> None:
         self._url = url.rstrip("/")
+        self._certificates = certificates
         headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
         self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_SECONDS, verify=_trust(certificates), trust_env=False)
 
@@ -48,6 +49,10 @@ class ControlClient:
 
     def close(self) -> None:
         self._http.close()
+
+    def as_bearer(self, token: str) -> ControlClient:
+        """The same control plane, called with another token."""
+        return ControlClient(self._url, token, certificates=self._certificates, language=self._http.headers["accept-language"])
 
     def login(self) -> Document:
         """Exchanges the one-time token that this client was made with."""
@@ -94,6 +99,31 @@ class ControlClient:
         """Newest first."""
         return self._pages("/v1/events", filters)
 
+    def start_acceleration(self, volume: str, said: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations"), json=said, headers=_keyed(key))
+
+    def accelerations(self, **filters: str) -> Iterator[Document]:
+        return self._pages("/v1/accelerations", filters)
+
+    def acceleration(self, volume: str, region: str) -> Document:
+        return self._document("GET", _path("volumes", volume, "accelerations", region))
+
+    def release(self, volume: str, region: str) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "release"))
+
+    def refresh(self, volume: str, region: str, *, at_once: bool = False) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "refresh"), json={"at_once": at_once})
+
+    def cancel_pull(self, volume: str, region: str) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "cancel"))
+
+    def roll_back(self, volume: str, region: str, version: int) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "rollback"), json={"version": version})
+
+    def versions(self, volume: str, region: str) -> list[Document]:
+        found: list[Document] = self._answer("GET", _path("volumes", volume, "accelerations", region, "versions")).json()
+        return found
+
     def create_region(self, region: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", "/v1/regions", json=region, headers=_keyed(key))
 
@@ -135,6 +165,27 @@ class ControlClient:
     def desired(self, known: int = -1, wait: float = 0) -> Document:
         """What this node should do, once it is another version than `known`, or after `wait` seconds."""
         return self._document("GET", "/v1/node/desired", params={"known": str(known), "wait": str(wait)})
+
+    def origin_credentials(self, volume_id: str) -> Document:
+        """Keys of a volume that this node needs."""
+        return self._document("GET", _path("node", "volumes", volume_id, "credentials"))
+
+    def send_snapshot_part(self, acceleration: str, listing: int, digest: str, part: int, content: bytes) -> None:
+        path = _path("node", "accelerations", acceleration, "snapshots", digest, str(part))
+        self._answer("PUT", path, params={"listing": str(listing)}, content=content)
+
+    def snapshot_part(self, digest: str, part: int) -> bytes:
+        return self._answer("GET", _path("node", "snapshots", digest, str(part))).content
+
+    def publish_snapshot(self, acceleration: str, published: Mapping[str, Any]) -> Document:
+        return self._document("POST", _path("node", "accelerations", acceleration, "published"), json=published)
+
+    def listing_failed(self, acceleration: str, listing: int, reason: str) -> None:
+        self._answer("POST", _path("node", "accelerations", acceleration, "failed"), json={"listing": listing, "reason": reason})
+
+    def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = ()) -> None:
+        """Tells how far this node is."""
+        self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing)})
 
     def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[Document]:
         after: dict[str, str] = {}

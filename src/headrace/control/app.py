@@ -18,6 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.control import api
+from headrace.control.accelerations import node_routes as of_nodes
+from headrace.control.accelerations import routes as accelerations
+from headrace.control.accelerations.sweeping import sweep_for_ever
 from headrace.control.events import routes as events
 from headrace.control.nodes import routes as nodes
 from headrace.control.problems import Finding, Problem, Text, refused
@@ -41,7 +44,10 @@ def create_app(control: ControlPlane) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(sweep_for_ever(control.database, control.clock))
         yield
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
         await control.database.close()
 
     # The document is at an address that needs a token too; there are no pages beside it.
@@ -58,7 +64,7 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    for router in (tokens.router, events.router, volumes.router, regions.router, nodes.router, api.router):
+    for router in (tokens.router, events.router, volumes.router, regions.router, nodes.router, accelerations.router, of_nodes.router, api.router):
         app.include_router(router)
     return app
 

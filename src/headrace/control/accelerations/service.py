@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import BigInteger, and_, delete, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations.models import Acceleration, Holding, SnapshotPart, Version
@@ -289,9 +289,13 @@ async def sweep(session: AsyncSession, clock: Clock, row: Acceleration, names: N
         await _let_go(session, row)
 
 
-async def due(session: AsyncSession) -> list[str]:
-    """Ids of accelerations that `sweep` may have something to do for."""
-    return list(await session.scalars(select(Acceleration.id).where(Acceleration.state != State.IDLE.value).order_by(Acceleration.id)))
+async def due(session: AsyncSession, now: datetime) -> list[str]:
+    """Ids of accelerations that `sweep` may have something to do for: those that pull, and those that nobody has used for long."""
+    used_ms, now_ms = type_coerce(Acceleration.used, BigInteger), int(now.timestamp() * 1000)
+    unused = and_(Acceleration.state == State.ACTIVE.value, used_ms + Acceleration.expire_seconds * 1000 < now_ms)
+    forgotten = and_(Acceleration.state == State.EXPIRING.value, used_ms + Acceleration.release_seconds * 1000 < now_ms)
+    query = select(Acceleration.id).where(or_(Acceleration.state == State.SYNCING.value, unused, forgotten)).order_by(Acceleration.id)
+    return list(await session.scalars(query))
 
 
 async def find(session: AsyncSession, caller: Caller, volume_id: str, region_id: str, names: Names, *, lock: bool = False) -> Acceleration:
@@ -303,10 +307,15 @@ async def find(session: AsyncSession, caller: Caller, volume_id: str, region_id:
 
 
 async def by_id(session: AsyncSession, identifier: str, *, lock: bool = False) -> Acceleration:
-    row = await session.get(Acceleration, identifier, with_for_update=lock or None)
+    row = await lookup(session, identifier, lock=lock)
     if row is None:
         raise refused("not-found", noun="acceleration", name=identifier)
     return row
+
+
+async def lookup(session: AsyncSession, identifier: str, *, lock: bool = False) -> Acceleration | None:
+    """The acceleration of this id, if it is there."""
+    return await session.get(Acceleration, identifier, with_for_update=lock or None)
 
 
 async def listed(

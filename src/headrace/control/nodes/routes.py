@@ -1,4 +1,4 @@
-"""`/v1/nodes` for people, `/v1/join-tokens`, and `/v1/node` and `/v1/enrol` for nodes themselves."""
+"""`/v1/nodes` for people, `/v1/join-tokens`, and `/v1/enrol` and heartbeats for nodes themselves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from headrace.control.events.service import Subject, record
 from headrace.control.nodes import service
+from headrace.control.nodes.identity import OfNode
 from headrace.control.nodes.models import Node
 from headrace.control.pages import After, Limit, Page, PageOf
 from headrace.control.problems import refused
@@ -24,8 +25,6 @@ Reader = Annotated[Caller, allowed("nodes:read")]
 Writer = Annotated[Caller, allowed("nodes:write")]
 Identifier = Annotated[str, Path(max_length=26)]
 Bytes = Annotated[int, Field(ge=0, le=2**62)]
-# Less than what proxies let a request wait for an answer.
-_WAIT_MAX = 30.0
 _LABELS_MAX = 64
 _HEALTH_MAX = 64
 
@@ -96,13 +95,6 @@ class Beat(BaseModel):
     heartbeat_seconds: int
 
 
-class Desired(BaseModel):
-    """What a node should do, as of a version."""
-
-    version: int
-    draining: bool
-
-
 class NodeDocument(BaseModel):
     """A node."""
 
@@ -128,16 +120,6 @@ class NodeEdit(BaseModel):
     draining: bool
 
 
-async def _enrolled(control: Control, bearer: Bearer) -> service.Identity:
-    if bearer is None:
-        raise refused("unauthenticated")
-    async with control.database.reading() as session:
-        found = await service.identity_of(session, bearer.credentials)
-    if found is None:
-        raise refused("unauthenticated")
-    return found
-
-
 async def _joining(control: Control, bearer: Bearer) -> str:
     """A join token that is good now: whoever has none is told nothing of what a request should look like."""
     if bearer is None:
@@ -145,9 +127,6 @@ async def _joining(control: Control, bearer: Bearer) -> str:
     async with control.database.reading() as session:
         await service.join_token(session, control.clock, bearer.credentials)
     return bearer.credentials
-
-
-OfNode = Annotated[service.Identity, Depends(_enrolled)]
 
 
 @router.post("/join-tokens", operation_id="create_join_token", status_code=201)
@@ -178,23 +157,6 @@ async def heartbeat(body: Told, control: Control, identity: OfNode) -> Beat:
         await service.heard(session, control.clock, identity, body.report())
     desired = await control.watch.wait(identity.region_id, -1, 0)
     return Beat(desired=desired, heartbeat_seconds=service.HEARTBEAT_SECONDS)
-
-
-@router.get("/node/desired", operation_id="desired")
-async def desired(
-    control: Control,
-    identity: OfNode,
-    known: Annotated[int, Query(ge=-1, le=2**62, description="The version that the node has.")] = -1,
-    wait: Annotated[float, Query(ge=0, le=_WAIT_MAX, description="Seconds to wait for another version.")] = 0,
-) -> Desired:
-    """What the node should do; the answer waits for a change."""
-    await control.watch.wait(identity.region_id, known, wait)
-    async with control.database.reading() as session:
-        # Read before what it stands for: a change in between is found by the next question.
-        region = await regions.by_id(session, identity.region_id)
-        version = region.desired
-        row = await service.find(session, identity.id)
-        return Desired(version=version, draining=row.draining)
 
 
 @router.get("/nodes", operation_id="list_nodes")

@@ -9,11 +9,15 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf, page_of
 from headrace.control.problems import Finding, refused
+from headrace.control.problems import Text as Sentence
+from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, allowed
 from headrace.control.revisions import IfMatch, etag, must_match
 from headrace.control.texts import Name
@@ -223,12 +227,14 @@ async def edit_volume(
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
         must_match(if_match, row.revision)
+        await _must_be_idle(session, row, "edit")
         said = replace(_with_endpoint_kept(row, body), **body.model_dump(exclude_none=True))
         credentials = await service.credentials_of(session, control.vault, row)
     checked = await _passed(control, said, credentials)
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
         must_match(if_match, row.revision)
+        await _must_be_idle(session, row, "edit")
         await service.edit(session, control.clock, row, said, checked)
         record(session, control.clock, _subject(row), "volume-edited", caller.subject, fields=sorted(body.model_fields_set))
         return _tagged(response, VolumeDocument.model_validate(row))
@@ -271,8 +277,19 @@ async def delete_volume(name: Named, control: Control, caller: Writer) -> None:
     """Forgets a volume. The bucket is not touched."""
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
+        await _must_be_idle(session, row, "delete")
+        await accelerations.forget_volume(session, row.id)
         record(session, control.clock, _subject(row), "volume-deleted", caller.subject)
         await service.delete(session, row)
+
+
+async def _must_be_idle(session: AsyncSession, row: Volume, operation: str) -> None:
+    """Editing and deleting need every region idle. Starting takes this row's lock too, so that it can't begin in between."""
+    busy = await accelerations.busy_regions(session, row.id)
+    if busy:
+        names = sorted((await regions.names(session, set(busy))).values())
+        reason = Sentence(f"it is accelerated in {', '.join(names)}", f"正在 {'、'.join(names)} 加速")
+        raise refused("state-forbids", operation=operation, reason=reason, remedy=Sentence("release it there first", "请先在这些地域释放"))
 
 
 def _with_endpoint_kept(row: Volume, body: VolumeEdit) -> service.Described:

@@ -108,6 +108,14 @@ async def find(session: AsyncSession, caller: Caller, name: str, *, lock: bool =
     return row
 
 
+async def by_id(session: AsyncSession, identifier: str) -> Volume:
+    """The volume of this id. Raises the problem `not-found`."""
+    row = await session.get(Volume, identifier)
+    if row is None:
+        raise refused("not-found", noun="volume", name=identifier)
+    return row
+
+
 async def listed(session: AsyncSession, caller: Caller, *, after: str | None, limit: int, provider: str | None, text: str | None) -> Page[Volume]:
     """Volumes that the caller may see, by name."""
     query = select(Volume)
@@ -139,6 +147,12 @@ async def seal_again(session: AsyncSession, vault: Vault) -> int:
 def origin_in(row: Volume) -> Origin:
     """The origin that a volume was stored with."""
     return Origin(PROVIDERS[row.provider], row.region, row.endpoint, row.addressing, row.bucket, row.directory)
+
+
+def for_nodes(row: Volume) -> dict[str, Any]:
+    """What nodes must know of a volume to read it, keys apart."""
+    names = ("revision", "provider", "region", "endpoint", "addressing", "bucket", "directory", "anonymous", "bandwidth", "requests")
+    return {"volume_id": row.id, "volume": row.name, **{name: getattr(row, name) for name in names}}
 
 
 def described(row: Volume) -> Described:
