@@ -153,6 +153,13 @@ impl Engine {
         Ok(py.detach(|| snapshot.files().map(|id| snapshot.path(id)).collect()))
     }
 
+    /// Every file's path and size, in the same order; for choosing what fits.
+    #[staticmethod]
+    fn snapshot_sizes(py: Python<'_>, path: &str) -> PyResult<Vec<(String, u64)>> {
+        let snapshot = open(path)?;
+        Ok(py.detach(|| snapshot.files().map(|id| (snapshot.path(id), snapshot.entry(id).map_or(0, |e| e.size))).collect()))
+    }
+
     #[staticmethod]
     fn diff<'py>(py: Python<'py>, old: &str, new: &str, limit: usize) -> PyResult<Bound<'py, PyDict>> {
         let (old, new) = (open(old)?, open(new)?);
