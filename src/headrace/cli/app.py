@@ -35,6 +35,7 @@ app.add_typer(order.app, name="order")
 app.add_typer(volumes.app, name="volume")
 app.add_typer(regions.app, name="region")
 app.add_typer(tokens.app, name="token")
+app.add_typer(node.app, name="node")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
 app.command(epilog="Example: headrace umount ./qwen")(mounting.umount)
 app.command(epilog="Example: headrace doctor s3://models/qwen")(doctor.doctor)
@@ -42,7 +43,6 @@ app.command(epilog="Example: headrace logs -f")(logs.logs)
 app.command(epilog="Example: headrace up")(control.up)
 app.command(epilog="Example: headrace login https://headrace.example.com:7370")(control.login)
 app.command(epilog="Example: headrace events -n 20")(tokens.events)
-app.command(epilog="Example: headrace node   (under systemd: see deploy/systemd)")(node.node)
 
 
 @app.command(epilog="Example: headrace status ./qwen")
@@ -84,6 +84,8 @@ def _show_status(answer: dict[str, Any]) -> None:
         f"cache {show.size(cache['allocated_bytes'])} of {show.size(cache['limit_bytes'])}, "
         f"{cache['files']} files, {cache['complete_files']} complete"
     )
+    if answer["control"]:
+        _show_control(answer["control"])
     ratio = "—" if answer["hit_ratio"] is None else f"{100 * answer['hit_ratio']:.0f} %"
     print(f"from cache {show.size(counters['cache_hit_bytes_total'])}, from origin {show.size(counters['fetched_bytes_total'])}, hit ratio {ratio}")
     speed = answer["speed"]
@@ -102,6 +104,16 @@ def _show_status(answer: dict[str, Any]) -> None:
             print(f"  skipped: {key!r}: {reason}")
     for event in answer["events"]:
         print(f"  {event['kind']}: {event['message']}")
+
+
+def _show_control(control: dict[str, Any]) -> None:
+    if control["node_id"]:
+        word = "heard" if control["heard"] else "not heard"
+        print(f"control plane {control['url']} ({word}): region {control['region']}, node {control['node_id']}")
+    if control.get("holding"):
+        print(f"  holds {control['complete']} of {control['holding']} accelerations whole, {control['failing']} with an error")
+    if control["error"]:
+        print(f"  warning: {control['error']}")
 
 
 @app.command(epilog="Example: headrace refresh ./qwen")

@@ -102,20 +102,32 @@ def parse(document: Any) -> Desired:
 
 
 def _item(said: Document) -> Item:
-    origin, selection = said["origin"], said["selection"]
-    texts = ("region", "endpoint", "addressing", "bucket", "directory")
+    selection = said["selection"]
     return Item(
         id=str(said["id"]),
-        origin=Origin(
-            str(origin["volume_id"]), str(origin["volume"]), int(origin["revision"]), *(str(origin[name]) for name in texts),
-            bool(origin["anonymous"]), int(origin["bandwidth"]), int(origin["requests"]),
-        ),
+        origin=_origin(said["origin"]),
         current=_number(said["current"]),
         versions=tuple(Version(int(version["number"]), _digest(version["digest"])) for version in said["versions"]),
         list=_number(said["list"]),
         hold=_number(said["hold"]),
         selection=Selection(str(selection["kind"]), tuple(map(str, selection["include"])), tuple(map(str, selection["exclude"]))),
-    )  # fmt: skip
+    )
+
+
+def _origin(said: Document) -> Origin:
+    return Origin(
+        volume_id=str(said["volume_id"]),
+        volume=str(said["volume"]),
+        revision=int(said["revision"]),
+        region=str(said["region"]),
+        endpoint=str(said["endpoint"]),
+        addressing=str(said["addressing"]),
+        bucket=str(said["bucket"]),
+        directory=str(said["directory"]),
+        anonymous=bool(said["anonymous"]),
+        bandwidth=int(said["bandwidth"]),
+        requests=int(said["requests"]),
+    )
 
 
 def _number(said: Any) -> int | None:

@@ -29,8 +29,8 @@ def kept(directory: Path) -> Identity | None:
     try:
         said = json.loads(path.read_bytes())
         certificates = said["certificates"]
-        names = ("url", "node_id", "region", "token")
-        return Identity(*(str(said[name]) for name in names), None if certificates is None else str(certificates))
+        url, node_id, region, token = (str(said[name]) for name in ("url", "node_id", "region", "token"))
+        return Identity(url, node_id, region, token, None if certificates is None else str(certificates))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

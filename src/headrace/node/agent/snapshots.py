@@ -71,7 +71,9 @@ class Snapshots:
                     if len(part) < PART_BYTES:
                         break
                 if digest.hexdigest() != version.digest:
-                    raise NodeFailure("bad-snapshot", f"the list of v{version.number} of {origin.volume} does not have its digest; refresh the volume")
+                    raise NodeFailure(
+                        "bad-snapshot", f"the list of v{version.number} of {origin.volume} does not have its digest; refresh the volume"
+                    )
                 file.flush()
                 os.fsync(file.fileno())
                 check(file.name, origin, version.number)
@@ -99,7 +101,8 @@ def check(path: str, origin: Origin, number: int) -> None:
     said = (spelled(about["endpoint"]), about["bucket"], about["prefix"])
     if said != (spelled(origin.endpoint), origin.bucket, origin.prefix):
         raise NodeFailure(
-            "bad-snapshot", f"the list of v{number} of {origin.volume} is of s3://{said[1]}/{said[2]} at {said[0]}, not of {origin.uri}; refresh the volume"
+            "bad-snapshot",
+            f"the list of v{number} of {origin.volume} is of s3://{said[1]}/{said[2]} at {said[0]}, not of {origin.uri}; refresh the volume",
         )
 
 
@@ -124,5 +127,7 @@ def parts_of(path: Path) -> int:
     """How many parts a list has. Raises HeadraceError for one with more than the control plane takes."""
     size = path.stat().st_size
     if size > PARTS_MAX * PART_BYTES:
-        raise HeadraceError("snapshot-too-large", f"the list of files takes {size} bytes, more than {PARTS_MAX * PART_BYTES}; register a deeper directory")
+        raise HeadraceError(
+            "snapshot-too-large", f"the list of files takes {size} bytes, more than {PARTS_MAX * PART_BYTES}; register a deeper directory"
+        )
     return max(1, -(-size // PART_BYTES))
