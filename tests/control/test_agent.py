@@ -17,7 +17,10 @@ import pytest
 
 import headrace
 from control.conftest import Origins, Place
+from headrace.testing.faults import Fault
+from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.seaweed import Seaweed
+from headrace.testing.signatures import Key
 from support.headrace import COMMAND, Headrace, wait_until
 from support.relay import address, front
 
@@ -85,6 +88,13 @@ def fleet(place: Place, tmp_path: Path, server: Seaweed) -> Iterator[Fleet]:
     place.admin.create_region({"name": "zj-1"})
     with ExitStack() as stack:
         yield Fleet(place, tmp_path, stack, server)
+
+
+@pytest.fixture
+def failing_origin_of_qwen() -> Iterator[Origin]:
+    with failing_origin("models") as origin:
+        origin.bucket("models").put("qwen/config.json", CONFIG)
+        yield origin
 
 
 def _cached(own: Headrace) -> dict[str, int]:
@@ -306,3 +316,57 @@ def test_joining_and_leaving(fleet: Fleet, origins: Origins) -> None:
     assert "nothing to leave" in own.run("node", "leave", check=False).stderr
     assert not list((own.base / "cache/control").iterdir())
     _until("the node ends by idleness", lambda: pid not in own.processes())
+
+
+def test_keys_that_were_replaced(fleet: Fleet, failing_origin_of_qwen: Origin) -> None:
+    origin = failing_origin_of_qwen
+    signatures = origin.check_signatures()
+    own = fleet.node("gpu-1")
+    keys = {"access_key": origin.access.access_key, "secret_key": origin.access.secret_key}
+    said = {"name": "qwen", "endpoint": origin.access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys}
+    fleet.place.admin.create_volume(said)
+    fleet.start()
+    fleet.until("active")
+    signatures.keys["headrace"] = Key("another-secret")
+    origin.bucket("models").put("qwen/new", b"new")
+    fleet.place.admin.refresh("qwen", "zj-1")
+    shown = _until("the refresh failed", lambda: shown if (shown := fleet.shown())["condition"] == "refresh failed" else None)
+    assert (shown["state"], shown["current"]) == ("active", 1)
+    assert shown["reason"]["en"]
+    fleet.place.admin.rotate_credentials("qwen", {**keys, "secret_key": "another-secret"})
+    fleet.place.admin.refresh("qwen", "zj-1")
+    _until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
+    assert set(_cached(own)) == {"qwen/config.json", "qwen/new"}
+    assert "another-secret" not in own.log()
+
+
+def test_a_change_of_mind_breaks_a_pull_off(fleet: Fleet, origins: Origins) -> None:
+    origins.access.put(origins.bucket, "qwen/big", os.urandom(24 * MIB))
+    own = fleet.node("gpu-1")
+    fleet.volume(origins, bandwidth=2 * MIB)
+    fleet.start()
+    _until("bytes are pulled", lambda: fleet.shown()["bytes"] > MIB)
+    fleet.place.admin.cancel_pull("qwen", "zj-1")
+    assert fleet.shown()["state"] == "idle"
+    _until("nothing is cached", lambda: not _cached(own), 10)
+    sent = fleet.sent(origins.bucket)
+    _until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
+    assert fleet.sent(origins.bucket) - sent < 4 * MIB
+    assert not _cached(own)
+
+
+def test_an_error_of_a_pull_is_told_and_it_goes_on(fleet: Fleet, failing_origin_of_qwen: Origin) -> None:
+    origin = failing_origin_of_qwen
+    fleet.node("gpu-1")
+    keys = {"access_key": origin.access.access_key, "secret_key": origin.access.secret_key}
+    fleet.place.admin.create_volume(
+        {"name": "qwen", "endpoint": origin.access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys}
+    )
+    origin.faults.always(Fault.WRONG_ETAG, "qwen/config.json")
+    fleet.start()
+    shown = _until("the error is told", lambda: shown if (shown := fleet.shown())["nodes"] and shown["nodes"][0]["error"] else None)
+    assert (shown["state"], shown["mountable"], shown["nodes"][0]["complete"]) == ("syncing", True, False)
+    assert "qwen/config.json" in shown["nodes"][0]["error"]
+    origin.faults.clear()
+    shown = fleet.until("active")
+    assert shown["nodes"][0]["error"] == ""

@@ -36,13 +36,26 @@ async def open_control(settings: ControlSettings, clock: Clock | None = None) ->
     return control, first
 
 
+class _Server(uvicorn.Server):
+    """Lets go of nodes that wait for a change when it ends, by a signal too: they ask another replica."""
+
+    def __init__(self, watch: Watch, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._watch = watch
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._watch.end()
+        await super().shutdown(sockets)
+
+
 class Replica:
     """One replica that listens; `serve` answers until a signal or `end`."""
 
     def __init__(self, control: ControlPlane, first_token: str | None, listening: socket.socket) -> None:
         self.control, self.first_token, self._listening = control, first_token, listening
         settings = control.settings
-        self._server = uvicorn.Server(
+        self._server = _Server(
+            control.watch,
             uvicorn.Config(
                 create_app(control),
                 ssl_certfile=settings.certificate,
@@ -51,7 +64,7 @@ class Replica:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
-            )
+            ),
         )
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 

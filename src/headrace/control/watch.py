@@ -23,6 +23,11 @@ class Watch:
         self._lock = asyncio.Lock()
         self._seen: dict[str, int] = {}
         self._at = -1.0
+        self._ended = False
+
+    def end(self) -> None:
+        """Nobody waits any longer: a replica that ends would have to wait for them."""
+        self._ended = True
 
     async def wait(self, region_id: str, known: int, seconds: float) -> int:
         """The region's version once it is another than `known`, or after so many seconds."""
@@ -30,7 +35,7 @@ class Watch:
         while True:
             version = (await self._versions()).get(region_id, 0)
             left = until - time.monotonic()
-            if version != known or left <= 0:
+            if version != known or left <= 0 or self._ended:
                 return version
             await asyncio.sleep(min(left, _FRESH_SECONDS))
 

@@ -10,6 +10,11 @@ from typing import Any
 _SHOWN = 300
 
 
+def plain(text: str, most: int = _SHOWN) -> str:
+    """A message as one line that can be sent and shown: servers write anything into theirs."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:most]
+
+
 class Contact:
     """Filled by whatever speaks to the control plane, shown by `headrace status`."""
 
@@ -27,7 +32,7 @@ class Contact:
 
     def failed(self, message: str) -> None:
         """It has not. The log gets each cause once, until it is heard again."""
-        text = " ".join(message.split())[:_SHOWN]
+        text = plain(message)
         with self._lock:
             if text != self._error:
                 print(f"node: the control plane: {text}", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._engine import Engine, EngineError
 from headrace.errors import HeadraceError
 from headrace.node.agent.backoff import Backoff
+from headrace.node.agent.contact import plain
 from headrace.node.agent.desired import Desired, Item, Version
 from headrace.node.agent.origins import Origins, name_of
 from headrace.node.agent.snapshots import Snapshots
@@ -66,6 +67,11 @@ class Room:
     reserve_bytes: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     planned: dict[str, int] = field(default_factory=dict)
+
+    def unused(self) -> int:
+        """Bytes that can be kept without displacing any."""
+        directories = self.engine.cache_usage()["directories"]
+        return sum(max(0, room(directory, self.reserve_bytes) - directory["allocated_bytes"]) for directory in directories)
 
     def left(self, identifier: str) -> int:
         """Bytes for one acceleration; to be called with the lock."""
@@ -124,7 +130,7 @@ class Hold:
             print(f"node: holding v{self._version.number} of {self.item.origin.volume}: {message}", file=sys.stderr, flush=True)
         # The cause may be keys that were replaced; nothing but another try with new ones tells.
         self._keys_anew = True
-        self.reached.error, self.reached.complete = message.replace("\0", "")[:_ERROR_MAX], False
+        self.reached.error, self.reached.complete = plain(message, _ERROR_MAX), False
         self.due = time.monotonic() + self._backoff.next()
 
     def _pass(self) -> None:
@@ -136,7 +142,9 @@ class Hold:
         name = self._tools.origins.add(origin)
         paths = chosen_paths(self._tools.engine, snapshot, [], selection.include, selection.exclude) if selection.kind == "patterns" else []
         plan = self._plan(name, snapshot, paths)
-        if self._missing(name, snapshot, plan):
+        missing = self._missing(name, snapshot, plan)
+        # What was complete and was displaced by something else that is read is not pulled back at its cost.
+        if missing and (not self.reached.complete or missing <= self._tools.room.unused()):
             self._tools.origins.open(origin, anew=self._keys_anew)
             self._keys_anew = False
             self._pull(name, snapshot, plan)
@@ -150,14 +158,16 @@ class Hold:
         with share.lock:
             left = share.left(self.item.id)
             plan = Plan(paths, None, wanted["bytes"]) if wanted["bytes"] <= left else fitting(Engine.snapshot_sizes(snapshot), paths, left)
-            share.planned[self.item.id] = plan.bytes
+            if not self.stop.is_set():
+                share.planned[self.item.id] = plan.bytes
         return plan
 
-    def _missing(self, name: str, snapshot: str, plan: Plan) -> bool:
+    def _missing(self, name: str, snapshot: str, plan: Plan) -> int:
+        """Bytes."""
         if plan.pulled is not None and not plan.pulled:
-            return False
+            return 0
         held = self._tools.engine.coverage(name, snapshot, list(plan.paths if plan.pulled is None else plan.pulled))
-        return bool(held["files_complete"] < held["files"])
+        return max(0, held["bytes"] - held["bytes_present"])
 
     def _pull(self, name: str, snapshot: str, plan: Plan) -> None:
         self.reached.complete = False

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._engine import Engine, EngineError
 from headrace.errors import HeadraceError
 from headrace.node.agent.backoff import Backoff
+from headrace.node.agent.contact import plain
 from headrace.node.agent.desired import Desired, Item
 from headrace.node.agent.origins import REFUSED, Origins
 from headrace.node.agent.snapshots import PART_BYTES, Snapshots, digest_of, parts_of
@@ -84,7 +85,7 @@ class Listing:
             except (EngineError, HeadraceError) as error:
                 if self.stop.is_set():
                     return
-                self._reason = " ".join(error.message.split())[:_REASON_MAX]
+                self._reason = plain(error.message, _REASON_MAX)
                 _log(f"listing {self.item.origin.uri} for {self.item.origin.volume}: {error.message}")
         if self._report is None:
             self._tools.control.listing_failed(self.item.id, self.number or 0, self._reason)

@@ -43,7 +43,7 @@ class Telling:
         self._listing = listing
         self._wake = threading.Event()
         self._told: dict[str, Document] = {}
-        self._told_all = 0.0
+        self._told_all = float("-inf")
         self._beat_due = 0.0
         self._every = 10.0
 
@@ -53,7 +53,7 @@ class Telling:
 
     def again(self) -> None:
         """Tells everything anew."""
-        self._told_all = 0.0
+        self._told_all = float("-inf")
 
     def run(self, stopping: threading.Event) -> None:
         """Until `stopping`. Failures are tried again, ever more slowly."""
