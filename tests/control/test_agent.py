@@ -345,13 +345,20 @@ def test_a_change_of_mind_breaks_a_pull_off(fleet: Fleet, origins: Origins) -> N
     own = fleet.node("gpu-1")
     fleet.volume(origins, bandwidth=2 * MIB)
     fleet.start()
+    import time
+    t=time.time()
     _until("bytes are pulled", lambda: fleet.shown()["bytes"] > MIB)
+    print("pulled", time.time()-t)
     fleet.place.admin.cancel_pull("qwen", "zj-1")
     assert fleet.shown()["state"] == "idle"
     _until("nothing is cached", lambda: not _cached(own), 10)
+    print("cached", time.time()-t)
     sent = fleet.sent(origins.bucket)
+    print("sent", time.time()-t)
     _until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
+    print("kept", time.time()-t, own.log())
     assert fleet.sent(origins.bucket) - sent < 4 * MIB
+    print("kept", time.time()-t)
     assert not _cached(own)
 
 

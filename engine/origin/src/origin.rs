@@ -34,6 +34,9 @@ pub struct Origin {
     identity: OriginIdentity,
 }
 
+/// How long a request that waits for a ceiling does not see that its origin is taken away.
+const PACE_SLICE: Duration = Duration::from_millis(50);
+
 /// What HEAD tells of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectHead {
@@ -244,9 +247,14 @@ impl Origin {
 
     fn pace(&self, rate: Option<&Rate>, amount: f64) {
         if let Some(rate) = rate {
-            let wait = rate.take(amount);
-            if !wait.is_zero() {
-                std::thread::sleep(wait);
+            let until = Instant::now() + rate.take(amount);
+            // In slices: many may owe the ceiling seconds each, and an origin that is taken away is not waited for.
+            while !self.pool.stopped() {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::sleep(left.min(PACE_SLICE));
             }
         }
     }

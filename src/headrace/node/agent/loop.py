@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # Less than what the control plane and proxies let a request wait.
 _WAIT_SECONDS = 25.0
 _STEP_SECONDS = 1.0
+_SOON_SECONDS = 0.3
 _LISTINGS_MAX = 4
 _PULLS_MAX = 4
 _END_SECONDS = 2.0
@@ -144,21 +145,22 @@ class Agent:
     def _apply(self) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
-            pause = _STEP_SECONDS
-            desired = self._desired
+            desired, pause = self._desired, _STEP_SECONDS
             if desired is not None:
-                if self._step(desired):
-                    self._applied = desired.version
-                    backoff.reset()
-                elif not self._holding.ending():
+                missing, released = self._step(desired)
+                if missing:
                     pause = backoff.next()
                 else:
-                    pause = _STEP_SECONDS / 10
+                    backoff.reset()
+                if not released:
+                    pause = min(pause, _SOON_SECONDS)
+                if released and not missing:
+                    self._applied = desired.version
             self._wake.wait(pause)
             self._wake.clear()
 
-    def _step(self, desired: Desired) -> bool:
-        """Brings about what can be now. True when nothing is left but what workers are at."""
+    def _step(self, desired: Desired) -> tuple[bool, bool]:
+        """Brings about what can be now. Whether lists are still missing, and whether everything is let go of that should be."""
         self._holding.end_others(desired)
         self._listings.apply(desired)
         wanted = {name_of(item.origin) for item in desired.items}
@@ -166,7 +168,7 @@ class Agent:
         missing = self._fetch(desired)
         released = not self._holding.ending() and self._releasing.step(desired.digests, missing)
         self._holding.step(desired)
-        return released and not missing
+        return bool(missing), released
 
     def _fetch(self, desired: Desired) -> frozenset[tuple[str, str]]:
         """Fetches lists that are named and not here; the buckets of those that can't be had now."""

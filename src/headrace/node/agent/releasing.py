@@ -6,7 +6,7 @@ Objects that another list needs stay: another acceleration's, another version's,
 from __future__ import annotations
 
 import sys
-from collections import Counter
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from headrace.node.service import Node
 
 _ORIGIN = "control-released"
-# Something may still be written for a flight that was under way; a file that a person pinned stays.
-_TRIES = 5
+# What was under way when a pull was broken off may still arrive: so long nothing must come before a list goes.
+_QUIET_SECONDS = 2.0
+# What comes all the same stays as anything else that was once read: until its room is needed.
+_MOST_SECONDS = 60.0
 
 
 class Releasing:
@@ -27,7 +29,8 @@ class Releasing:
     def __init__(self, node: Node, snapshots: Snapshots) -> None:
         self._node = node
         self._snapshots = snapshots
-        self._tries: Counter[str] = Counter()
+        self._begun: dict[str, float] = {}
+        self._freed: dict[str, float] = {}
 
     def step(self, named: frozenset[str], incomplete: frozenset[tuple[str, str]]) -> bool:
         """True when nothing is left to let go of. `incomplete`: buckets of which lists are still missing here; what these need is not known."""
@@ -40,7 +43,7 @@ class Releasing:
                 left += not self._release(digest, named, incomplete)
             except EngineError as error:
                 _log(f"letting go of the list {digest}: {error.message}")
-                left += not self._given_up(digest, damaged=error.code.startswith("snapshot-"))
+                left += not self._is_over(digest, damaged=error.code.startswith("snapshot-"))
         return not left
 
     def _release(self, digest: str, named: frozenset[str], incomplete: frozenset[tuple[str, str]]) -> bool:
@@ -58,13 +61,11 @@ class Releasing:
             ids = set(engine.cache_ids(_ORIGIN, path, []))
             for other in self._needed(place, named):
                 ids.difference_update(engine.cache_ids(_ORIGIN, other, []))
-            freed = engine.cache_evict(sorted(ids))
+            if engine.cache_evict(sorted(ids)):
+                self._freed[digest] = time.monotonic()
         finally:
             engine.remove_origin(_ORIGIN)
-        if freed and not self._given_up(digest):
-            return False  # once more, until nothing comes after
-        self._forget(digest)
-        return True
+        return self._is_over(digest)
 
     def _needed(self, place: tuple[str, str], named: frozenset[str]) -> Iterable[str]:
         """Lists of the same bucket that are in use."""
@@ -81,17 +82,15 @@ class Releasing:
             if (about["endpoint"], about["bucket"]) == place:
                 yield path
 
-    def _given_up(self, digest: str, *, damaged: bool = False) -> bool:
-        """After so many tries what is still there stays, as anything else that was once read: until its room is needed."""
-        self._tries[digest] += 1
-        if damaged or self._tries[digest] >= _TRIES:
-            self._forget(digest)
-            return True
-        return False
-
-    def _forget(self, digest: str) -> None:
+    def _is_over(self, digest: str, *, damaged: bool = False) -> bool:
+        now = time.monotonic()
+        begun = self._begun.setdefault(digest, now)
+        if not damaged and now - begun < _MOST_SECONDS and now - self._freed.get(digest, begun - _QUIET_SECONDS) < _QUIET_SECONDS:
+            return False
         self._snapshots.drop(digest)
-        self._tries.pop(digest, None)
+        self._begun.pop(digest, None)
+        self._freed.pop(digest, None)
+        return True
 
 
 def _log(text: str) -> None:
