@@ -18,6 +18,7 @@ import pytest
 import headrace
 from control.conftest import Origins, Place
 from headrace.testing.faults import Fault
+from headrace.testing.nodes import SimulatedNode
 from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.seaweed import Seaweed
 from headrace.testing.signatures import Key
@@ -292,8 +293,8 @@ def test_nothing_secret_is_kept_but_the_identity(fleet: Fleet, origins: Origins)
 
 def test_joining_and_leaving(fleet: Fleet, origins: Origins) -> None:
     own = fleet.node("gpu-1", join=False)
-    assert "at http" not in fleet.join(own, "gpu-1", token="hj_wrong", check=False)
-    assert "own.status" not in fleet.join(own, "gpu-1", url="ftp://nowhere", check=False)
+    assert "hj_wrong" not in fleet.join(own, "gpu-1", token="hj_wrong", check=False)
+    assert "no address of a control plane" in fleet.join(own, "gpu-1", url="ftp://nowhere", check=False)
     assert "can't be reached" in fleet.join(own, "gpu-1", url="http://127.0.0.1:1", check=False)
     assert "KEY=VALUE" in fleet.join(own, "gpu-1", "--label", "gpu", check=False)
     assert "PEM" in fleet.join(own, "gpu-1", "--ca", str(own.base / "none.pem"), check=False)
@@ -322,8 +323,7 @@ def test_keys_that_were_replaced(fleet: Fleet, failing_origin_of_qwen: Origin) -
     origin = failing_origin_of_qwen
     signatures = origin.check_signatures()
     own = fleet.node("gpu-1")
-    keys = {"access_key": origin.access.access_key, "secret_key": origin.access.secret_key}
-    said = {"name": "qwen", "endpoint": origin.access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys}
+    said = _said(origin)
     fleet.place.admin.create_volume(said)
     fleet.start()
     fleet.until("active")
@@ -333,7 +333,7 @@ def test_keys_that_were_replaced(fleet: Fleet, failing_origin_of_qwen: Origin) -
     shown = _until("the refresh failed", lambda: shown if (shown := fleet.shown())["condition"] == "refresh failed" else None)
     assert (shown["state"], shown["current"]) == ("active", 1)
     assert shown["reason"]["en"]
-    fleet.place.admin.rotate_credentials("qwen", {**keys, "secret_key": "another-secret"})
+    fleet.place.admin.rotate_credentials("qwen", {"access_key": origin.access.access_key, "secret_key": "another-secret"})
     fleet.place.admin.refresh("qwen", "zj-1")
     _until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
     assert set(_cached(own)) == {"qwen/config.json", "qwen/new"}
@@ -345,30 +345,20 @@ def test_a_change_of_mind_breaks_a_pull_off(fleet: Fleet, origins: Origins) -> N
     own = fleet.node("gpu-1")
     fleet.volume(origins, bandwidth=2 * MIB)
     fleet.start()
-    import time
-    t=time.time()
     _until("bytes are pulled", lambda: fleet.shown()["bytes"] > MIB)
-    print("pulled", time.time()-t)
     fleet.place.admin.cancel_pull("qwen", "zj-1")
     assert fleet.shown()["state"] == "idle"
     _until("nothing is cached", lambda: not _cached(own), 10)
-    print("cached", time.time()-t)
     sent = fleet.sent(origins.bucket)
-    print("sent", time.time()-t)
     _until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
-    print("kept", time.time()-t, own.log())
     assert fleet.sent(origins.bucket) - sent < 4 * MIB
-    print("kept", time.time()-t)
     assert not _cached(own)
 
 
 def test_an_error_of_a_pull_is_told_and_it_goes_on(fleet: Fleet, failing_origin_of_qwen: Origin) -> None:
     origin = failing_origin_of_qwen
     fleet.node("gpu-1")
-    keys = {"access_key": origin.access.access_key, "secret_key": origin.access.secret_key}
-    fleet.place.admin.create_volume(
-        {"name": "qwen", "endpoint": origin.access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys}
-    )
+    fleet.place.admin.create_volume(_said(origin))
     origin.faults.always(Fault.WRONG_ETAG, "qwen/config.json")
     fleet.start()
     shown = _until("the error is told", lambda: shown if (shown := fleet.shown())["nodes"] and shown["nodes"][0]["error"] else None)
@@ -377,3 +367,48 @@ def test_an_error_of_a_pull_is_told_and_it_goes_on(fleet: Fleet, failing_origin_
     origin.faults.clear()
     shown = fleet.until("active")
     assert shown["nodes"][0]["error"] == ""
+
+
+def test_a_list_in_many_parts_and_of_a_node_that_did_not_make_it(fleet: Fleet, failing_origin_of_qwen: Origin) -> None:
+    origin = failing_origin_of_qwen
+    for number in range(30_000):
+        origin.bucket("models").put(f"qwen/{number % 100:02}/a-file-of-which-there-are-many-{number}", b"x")
+    nodes = [fleet.node("gpu-1"), fleet.node("gpu-2")]
+    fleet.place.admin.create_volume(_said(origin))
+    fleet.start(selection={"kind": "patterns", "include": ["*-7", "*-29999"]})
+    shown = fleet.until("active")
+    assert [held["files_total"] for held in shown["nodes"]] == [2, 2]
+    assert fleet.place.admin.versions("qwen", "zj-1")[0]["files"] == 30_001
+    for own in nodes:
+        (path,) = (own.base / "cache/snapshots/control").iterdir()
+        assert path.stat().st_size > MIB
+        assert len(_cached(own)) == 2
+
+
+def test_a_list_of_another_bucket_is_refused(fleet: Fleet, origins: Origins, failing_origin_of_qwen: Origin) -> None:
+    own = fleet.node("gpu-1")
+    fleet.volume(origins)
+    fleet.start()
+    fleet.until("active")
+    (path,) = (own.base / "cache/snapshots/control").iterdir()
+    other = path.read_bytes()
+    node = next(iter(fleet.place.admin.nodes()))
+    fleet.place.admin.drain_node(node["id"])
+    simulated = SimulatedNode.join(fleet.place.admin, "zj-1", "gpu-0")
+    with simulated.client:
+        fleet.place.admin.create_volume(_said(failing_origin_of_qwen, "evil"))
+        fleet.start("evil")
+        simulated.publish("evil", other)
+        fleet.place.admin.drain_node(node["id"], draining=False)
+
+        def refused() -> str:
+            held = [one for one in fleet.shown("evil")["nodes"] if one["node_id"] == node["id"]]
+            return str(held[0]["error"]) if held else ""
+
+        assert f"is of s3://{origins.bucket}/qwen/" in _until("it is refused", refused)
+        assert [path.name] == [one.name for one in path.parent.iterdir()]
+
+
+def _said(origin: Origin, name: str = "qwen") -> dict[str, object]:
+    keys = {"access_key": origin.access.access_key, "secret_key": origin.access.secret_key}
+    return {"name": name, "endpoint": origin.access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys}

@@ -259,3 +259,36 @@ impl Origin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_waits_for_its_ceiling_ends_with_the_origin() {
+        let config = OriginConfig {
+            endpoint: "http://127.0.0.1:1".into(),
+            region: "r".into(),
+            bucket: "b".into(),
+            addressing: Addressing::Path,
+            anonymous: true,
+            ca_bundle: None,
+            proxy: None,
+            source_addresses: Vec::new(),
+            max_connections: 1,
+            connect_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(1),
+            max_bytes_per_second: Some(1),
+            max_requests_per_second: None,
+        };
+        let origin = Origin::new(config, None).unwrap();
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| origin.pace_bytes(1000));
+            std::thread::sleep(PACE_SLICE);
+            assert!(!waiting.is_finished());
+            origin.shutdown();
+        });
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}

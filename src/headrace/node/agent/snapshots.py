@@ -10,13 +10,14 @@ import contextlib
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from headrace._engine import Engine
+from headrace._engine import Engine, EngineError
 from headrace.errors import HeadraceError, NodeFailure
 from headrace.node.agent.desired import Origin, Version
 from headrace.node.agent.disk import drop_parts, sync_directory
@@ -36,6 +37,7 @@ class Snapshots:
     def __init__(self, snapshots: Path, control: ControlClient) -> None:
         self.directory = snapshots / "control"
         self._control = control
+        self._checked: set[tuple[str, str, str, str]] = set()
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         drop_parts(self.directory)
 
@@ -45,15 +47,27 @@ class Snapshots:
     def get(self, version: Version, origin: Origin) -> str:
         """Path of a version's list, fetched if it is not here. Raises NodeFailure for one that is not what it should be."""
         path = self.path(version.digest)
-        if not path.exists():
-            self._fetch(version, origin, path)
+        # Once a process for each that names it: reading a list whole is not for every step.
+        known = (version.digest, origin.endpoint, origin.bucket, origin.prefix)
+        if known not in self._checked or not path.exists():
+            self._have(version, origin, path)
+            self._checked.add(known)
         return str(path)
+
+    def _have(self, version: Version, origin: Origin, path: Path) -> None:
+        if path.exists():
+            try:
+                return check(str(path), origin, version.number)
+            except EngineError as error:
+                print(f"node: fetching a damaged list again: {error.message}", file=sys.stderr, flush=True)
+        return self._fetch(version, origin, path)
 
     def has(self, digest: str) -> bool:
         return self.path(digest).exists()
 
     def drop(self, digest: str) -> None:
         self.path(digest).unlink(missing_ok=True)
+        self._checked = {known for known in self._checked if known[0] != digest}
 
     def others(self, named: Collection[str]) -> list[str]:
         """Digests of lists that are here and not named."""
