@@ -64,6 +64,8 @@ class Agent:
         self._last = Last(directory)
         self._desired = self._last.read()
         self._applied = 0
+        self._fetched: Desired | None = None
+        self._missing: frozenset[tuple[str, str]] = frozenset()
         self._origins = Origins(node.engine, node.settings, self._control)
         self._snapshots = Snapshots(node.settings.snapshots, self._control)
         self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX)]
@@ -123,24 +125,33 @@ class Agent:
     def _ask(self) -> None:
         backoff = Backoff()
         while not self._stopping.is_set():
-            known = self._desired.version if self._desired else -1
+            known, asked = self._desired.version if self._desired else -1, time.monotonic()
             try:
                 # The first question is answered at once, so that what changed meanwhile, and whether anybody is there, is soon known.
                 document = self._control.desired(known, _WAIT_SECONDS if self._contact.describe()["heard"] else 0)
                 desired = parse(document)
-                if self._stopping.is_set():
-                    return  # it may have left, and forgotten what should be
-                self._last.write(document)
-            except (HeadraceError, OSError) as error:
-                self._contact.failed(getattr(error, "message", str(error)))
+            except HeadraceError as error:
+                self._contact.failed(error.message)
                 self._stopping.wait(backoff.next())
                 continue
+            if self._stopping.is_set():
+                return  # it may have left, and forgotten what should be
             backoff.reset()
             self._contact.heard()
-            self._desired = desired
-            if desired.version != known:
-                self._telling.again()
-            self._wake.set()
+            self._take(desired, document)
+            if desired.version == known and time.monotonic() - asked < _STEP_SECONDS:
+                self._stopping.wait(_STEP_SECONDS)  # whoever answers does not wait for a change
+
+    def _take(self, desired: Desired, document: Any) -> None:
+        if self._desired is None or desired.version != self._desired.version:
+            self._telling.again()
+        self._desired = desired
+        try:
+            self._last.write(document)
+        except OSError as error:
+            # It is brought about all the same: on a full disk, letting go may be what it says.
+            print(f"node: what should be is not kept on disk: {error}", file=sys.stderr, flush=True)
+        self._wake.set()
 
     def _apply(self) -> None:
         backoff = Backoff()
@@ -165,7 +176,8 @@ class Agent:
         self._listings.apply(desired)
         wanted = {name_of(item.origin) for item in desired.items}
         self._origins.keep_only(wanted | self._holding.in_use())
-        missing = self._fetch(desired)
+        missing = self._missing = self._fetch(desired) if desired is not self._fetched or self._missing else frozenset()
+        self._fetched = desired
         released = not self._holding.ending() and self._releasing.step(desired.digests, missing)
         self._holding.step(desired)
         return bool(missing), released

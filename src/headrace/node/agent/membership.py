@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from headrace.errors import HeadraceError, NodeFailure, UsageError
+from headrace.errors import CacheFailure, HeadraceError, NotFound, UsageError
 from headrace.node.agent import identity as identities
 from headrace.node.agent.disk import drop_parts
 from headrace.node.agent.identity import Identity
@@ -54,7 +54,7 @@ class Membership:
         """Enrols this node. Raises UsageError where it has joined already, ControlFailure as the control plane refuses it."""
         url = _checked(url)
         if self._node.cacheless:
-            raise NodeFailure("cache-unusable", f"cache directory: {self._node.cacheless}; a node without a cache can't join")
+            raise CacheFailure("cache-unusable", f"cache directory: {self._node.cacheless}; a node without a cache can't join")
         with self._lock:
             if self._identity is not None:
                 raise UsageError(
@@ -82,11 +82,11 @@ class Membership:
         return identity
 
     def leave(self) -> dict[str, Any]:
-        """Ends the agent and forgets who this node was. Raises UsageError where there is nothing to forget."""
+        """Ends the agent and forgets who this node was. Raises NotFound where there is nothing to forget."""
         with self._lock:
             before = self.status()
             if before is None:
-                raise UsageError("not-joined", "node: it has not joined a control plane; there is nothing to leave")
+                raise NotFound("not-joined", "node: it has not joined a control plane; there is nothing to leave")
             self.end()
             from headrace.node.agent.loop import forget
 
