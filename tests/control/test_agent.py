@@ -412,3 +412,33 @@ def test_a_list_of_another_bucket_is_refused(fleet: Fleet, origins: Origins, fai
 def _said(origin: Origin, name: str = "qwen") -> dict[str, object]:
     keys = {"access_key": origin.access.access_key, "secret_key": origin.access.secret_key}
     return {"name": name, "endpoint": origin.access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys}
+
+
+def test_what_another_acceleration_needs_stays_at_a_release(fleet: Fleet, origins: Origins) -> None:
+    own = fleet.node("gpu-1")
+    origins.access.put(origins.bucket, "qwen/sub/shared", b"shared")
+    fleet.volume(origins)
+    fleet.volume(origins, "part", directory="qwen/sub")
+    before = fleet.sent(origins.bucket)
+    fleet.start()
+    fleet.until("active")
+    fleet.start("part")
+    assert fleet.until("active", "part")["bytes_held"] == len(b"shared")
+    assert fleet.sent(origins.bucket) - before == SMALL + len(b"shared"), "what one has pulled, the other has"
+    fleet.place.admin.release("qwen", "zj-1")
+    _until("the rest is gone", lambda: list(_cached(own)) == ["qwen/sub/shared"])
+    fleet.place.admin.release("part", "zj-1")
+    _until("nothing is cached", lambda: not _cached(own))
+
+
+def test_an_origin_that_is_away_fails_with_the_reason(fleet: Fleet, origins: Origins) -> None:
+    fleet.node("gpu-1")
+    with front(address(origins.access.endpoint)) as way:
+        fleet.volume(origins, endpoint=way.url)
+        way.shut()
+        fleet.start()
+        shown = _until("it failed", lambda: shown if (shown := fleet.shown())["condition"] == "failed" else None, 90)
+        assert shown["reason"]["en"]
+        way.open()
+        fleet.start()
+        assert fleet.until("active")["bytes_held"] == SMALL

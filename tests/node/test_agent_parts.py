@@ -13,8 +13,8 @@ from headrace.node.agent import identity as identities
 from headrace.node.agent.backoff import Backoff
 from headrace.node.agent.contact import Contact, plain
 from headrace.node.agent.desired import Last, parse
-from headrace.node.agent.holding import fitting
 from headrace.node.agent.identity import Identity
+from headrace.node.agent.room import fitting
 from headrace.node.agent.snapshots import spelled
 
 ORIGIN = {

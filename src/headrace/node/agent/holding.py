@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace._engine import Engine, EngineError
@@ -20,9 +20,9 @@ from headrace.node.agent.backoff import Backoff
 from headrace.node.agent.contact import plain
 from headrace.node.agent.desired import Desired, Item, Version
 from headrace.node.agent.origins import Origins, name_of
+from headrace.node.agent.room import Plan, Room, fitting
 from headrace.node.agent.snapshots import Snapshots
 from headrace.node.agent.workers import Workers
-from headrace.node.space import room
 from headrace.node.warming import chosen_paths, pull
 
 if TYPE_CHECKING:
@@ -31,17 +31,6 @@ if TYPE_CHECKING:
 # What was pulled is looked at again this often: a scrubber may have dropped blocks, or room may have come.
 _LOOK_AGAIN_SECONDS = 60.0
 _ERROR_MAX = 1000
-# Records, digests and the file system's own: not all of a cache's limit is for bytes.
-_SHARE_FOR_BYTES = 31 / 32
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What of a version is to be held. No paths stand for everything."""
-
-    paths: Sequence[str]
-    pulled: Sequence[str] | None  # what fits; None is all of `paths`
-    bytes: int
 
 
 @dataclass
@@ -57,27 +46,6 @@ class Reached:
 
     def document(self, item: Item) -> dict[str, Any]:
         return {"acceleration": item.id, "version": item.hold, **self.__dict__}
-
-
-@dataclass
-class Room:
-    """The cache's room, shared out: what one acceleration plans to hold another one can't."""
-
-    engine: Engine
-    reserve_bytes: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    planned: dict[str, int] = field(default_factory=dict)
-
-    def unused(self) -> int:
-        """Bytes that can be kept without displacing any."""
-        directories = self.engine.cache_usage()["directories"]
-        return sum(max(0, room(directory, self.reserve_bytes) - directory["allocated_bytes"]) for directory in directories)
-
-    def left(self, identifier: str) -> int:
-        """Bytes for one acceleration; to be called with the lock."""
-        directories = self.engine.cache_usage()["directories"]
-        whole = sum(max(0, room(directory, self.reserve_bytes)) for directory in directories)
-        return max(0, int(whole * _SHARE_FOR_BYTES) - sum(planned for other, planned in self.planned.items() if other != identifier))
 
 
 @dataclass(frozen=True)
@@ -189,17 +157,6 @@ class Hold:
         self.reached = Reached(held["files_complete"], held["files"], held["bytes_present"], held["bytes"], complete)
 
 
-def fitting(sizes: Sequence[tuple[str, int]], paths: Sequence[str], bytes_left: int) -> Plan:
-    """As many whole files as fit, in the order of the list: the same ones each time, so that another try goes on with them."""
-    among = set(paths)
-    pulled, total = [], 0
-    for path, size in sizes:
-        if (not among or path in among) and total + size <= bytes_left:
-            pulled.append(path)
-            total += size
-    return Plan(paths, pulled, total)
-
-
 class Holding:
     """All that this node should hold; a few pulls at a time."""
 
@@ -235,7 +192,7 @@ class Holding:
 
     def in_use(self) -> set[str]:
         """Origins that a pull reads from, one that ends included."""
-        return {name_of(hold.item.origin) for hold in [*self._holds.values(), *self._ending] if hold.running}
+        return {name_of(hold.item.origin) for hold in [*list(self._holds.values()), *self._ending] if hold.running}
 
     def ending(self) -> bool:
         """Whether a pull that should not be any more still goes on."""
@@ -255,7 +212,7 @@ class Holding:
         }
 
     def stop(self) -> None:
-        for hold in self._holds.values():
+        for hold in list(self._holds.values()):
             hold.stop.set()
 
 

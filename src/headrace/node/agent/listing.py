@@ -168,10 +168,10 @@ class Listings:
 
     def active(self) -> list[str]:
         """Ids of accelerations that are listed now, or wait for it."""
-        return [identifier for identifier, job in self._jobs.items() if not job.done]
+        return [identifier for identifier, job in list(self._jobs.items()) if not job.done]
 
     def stop(self) -> None:
-        for job in self._jobs.values():
+        for job in list(self._jobs.values()):
             job.stop.set()
 
 

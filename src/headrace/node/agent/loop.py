@@ -24,6 +24,7 @@ from headrace.node.agent.desired import Desired, Last, parse
 from headrace.node.agent.identity import Identity
 from headrace.node.agent.origins import Origins, name_of
 from headrace.node.agent.releasing import Releasing
+from headrace.node.agent.room import Room
 from headrace.node.agent.snapshots import Snapshots, spelled
 from headrace.node.agent.telling import Telling
 from headrace.node.agent.workers import Workers
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 # Less than what the control plane and proxies let a request wait.
 _WAIT_SECONDS = 25.0
 _STEP_SECONDS = 1.0
-_SOON_SECONDS = 0.3
+_SOON_SECONDS = 0.5
 _LISTINGS_MAX = 4
-_PULLS_MAX = 4
+# Together they share the engine's budget of memory. One that waits for its turn makes no progress, which the control plane takes for an ill sign.
+_PULLS_MAX = 16
 _END_SECONDS = 2.0
 
 
@@ -66,13 +68,14 @@ class Agent:
         self._applied = 0
         self._fetched: Desired | None = None
         self._missing: frozenset[tuple[str, str]] = frozenset()
+        self._complaints: set[str] = set()
         self._origins = Origins(node.engine, node.settings, self._control)
         self._snapshots = Snapshots(node.settings.snapshots, self._control)
         self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX)]
         self._listings = listing.Listings(
             listing.Tools(node.engine, self._control, self._origins, self._snapshots), self._workers[0], lambda: self._telling.soon()
         )
-        room = holding.Room(node.engine, node.settings.cache_reserve)
+        room = Room(node.engine, node.settings.cache_reserve)
         tools = holding.Tools(node.engine, node.settings, self._origins, self._snapshots, room, lambda: self._telling.soon())
         self._holding = holding.Holding(tools, self._workers[1])
         self._releasing = Releasing(node, self._snapshots)
@@ -163,8 +166,7 @@ class Agent:
                     pause = backoff.next()
                 else:
                     backoff.reset()
-                if not released:
-                    pause = min(pause, _SOON_SECONDS)
+                    pause = _STEP_SECONDS if released else _SOON_SECONDS
                 if released and not missing:
                     self._applied = desired.version
             self._wake.wait(pause)
@@ -184,7 +186,7 @@ class Agent:
 
     def _fetch(self, desired: Desired) -> frozenset[tuple[str, str]]:
         """Fetches lists that are named and not here; the buckets of those that can't be had now."""
-        missing = set()
+        missing, complaints = set(), set()
         for item in desired.items:
             for version in item.versions:
                 if self._stopping.is_set():
@@ -193,8 +195,11 @@ class Agent:
                     self._snapshots.get(version, item.origin)
                 except (HeadraceError, EngineError, OSError) as error:
                     missing.add((spelled(item.origin.endpoint), item.origin.bucket))
-                    if not isinstance(error, ControlFailure):
-                        print(f"node: {getattr(error, 'message', error)}", file=sys.stderr, flush=True)
+                    message = getattr(error, "message", str(error))
+                    complaints.add(message)
+                    if message not in self._complaints and not isinstance(error, ControlFailure):
+                        print(f"node: {message}", file=sys.stderr, flush=True)
+        self._complaints = complaints
         return frozenset(missing)
 
 

@@ -78,7 +78,14 @@ class Membership:
         with client:
             said = client.enrol(name, labels, report(self._node, 0))
         identity = Identity(url, str(said["id"]), str(said["region"]), str(said["token"]), certificates)
-        identities.keep(self._directory, identity)
+        try:
+            identities.keep(self._directory, identity)
+        except OSError as error:
+            raise CacheFailure(
+                "cache-unusable",
+                f"cache directory: the identity can't be kept in {self._directory} ({error}); put that right, have an administrator remove "
+                f"the node {identity.node_id}, and join again",
+            ) from None
         return identity
 
     def leave(self) -> dict[str, Any]:

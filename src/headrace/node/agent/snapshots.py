@@ -67,7 +67,7 @@ class Snapshots:
 
     def drop(self, digest: str) -> None:
         self.path(digest).unlink(missing_ok=True)
-        self._checked = {known for known in self._checked if known[0] != digest}
+        self._checked.difference_update([known for known in list(self._checked) if known[0] == digest])
 
     def others(self, named: Collection[str]) -> list[str]:
         """Digests of lists that are here and not named."""
