@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,9 @@ def test_contact_tells_the_last_error_until_it_is_heard_again(capsys: pytest.Cap
     assert (contact.describe()["heard"], contact.describe()["error"]) == (True, "")
     assert capsys.readouterr().err.count("away") == 1
     assert plain("x" * 999, 10) == "x" * 10
+
+
+def test_a_node_that_has_not_joined_loads_no_http_client() -> None:
+    code = "import sys, headrace.node.service, headrace.node.methods; print([name for name in ('httpx', 'headrace.client') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
