@@ -38,6 +38,7 @@ def shell(tmp_path: Path, origins: Origins) -> Iterator[Shell]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_", "LC_", "LANG"))}
     keys = {"AWS_ACCESS_KEY_ID": origins.access.access_key, "AWS_SECRET_ACCESS_KEY": origins.access.secret_key}
     environment = {**clean, **keys, "HOME": str(tmp_path), "HEADRACE_CONTROL_STATE": str(tmp_path / "state")}
+    environment["HEADRACE_CONTROL_ORIGINS_ALLOW"] = "127.0.0.0/8"
     environment.pop("XDG_CONFIG_HOME", None)
     with subprocess.Popen(
         [COMMAND, "up", "--listen", "127.0.0.1:0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

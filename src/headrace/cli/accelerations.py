@@ -13,6 +13,7 @@ from headrace.cli.control import control, language
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
 from headrace.errors import Exit, UsageError
+from headrace.printable import printable
 
 if TYPE_CHECKING:
     from headrace.client import ControlClient
@@ -157,7 +158,7 @@ def _line(shown: dict[str, Any]) -> str:
     name = f"{shown['volume']}@{shown['region']}"
     if shown["condition"]:
         tongue = language()
-        return f"{name}: {shown['condition']}: {shown['reason'].get(tongue, '')}"
+        return printable(f"{name}: {shown['condition']}: {shown['reason'].get(tongue, '')}")
     held = f", {show.size(shown['bytes_held'])} held" if shown["bytes_held"] else ""
     version = f" at v{shown['current']}" if shown["current"] else ""
     return f"{name} is {shown['state']}{version}{held}"

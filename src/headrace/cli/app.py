@@ -33,6 +33,7 @@ app = typer.Typer(
 cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What is cached on this machine.")
 app.add_typer(cache_app, name="cache")
 app.add_typer(order.app, name="order")
+app.add_typer(control.app, name="control")
 app.add_typer(volumes.app, name="volume")
 app.add_typer(regions.app, name="region")
 app.add_typer(tokens.app, name="token")
