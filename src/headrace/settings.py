@@ -62,7 +62,8 @@ SETTINGS = (
             "Default: as the system routes."),
     Setting("origin_bandwidth", "bytes", "0", "Most bytes a second from one origin; 0 is no ceiling."),
     Setting("origin_requests", "integer", "0", "Most requests a second to one origin; 0 is no ceiling."),
-    Setting("learn_order", "switch", "1", "Learn the order in which files are loaded, and fetch in it the next time; 0 does neither."),
+    Setting("learn_order", "switch", "1", "Learn the order in which files are loaded, and fetch in it the next time. 0 records "
+            "nothing and recalls nothing; an order that is imported (`headrace order import`) is gone by all the same, until the unmount."),
     Setting("keep_snapshots", "integer", "10", "Versions of a volume to keep; the current one, the one before it and those "
             "mounted always stay."),
     Setting("log_size", "bytes", "16Mi", "The node's log is set aside, as one older file, when it is larger."),

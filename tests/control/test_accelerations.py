@@ -207,7 +207,7 @@ def test_what_the_state_does_not_allow_is_refused(place: Place, one: SimulatedNo
         lambda: place.admin.refresh("qwen", "zj-1"),
         lambda: place.admin.roll_back("qwen", "zj-1", 1),
         lambda: place.admin.delete_volume("qwen"),
-        lambda: place.admin.edit_volume("qwen", {"requests": 1}, 1),
+        lambda: place.admin.edit_volume("qwen", {"requests": 1}, "*"),
     ):
         _refused(call)
     place.admin.cancel_pull("qwen", "zj-1")

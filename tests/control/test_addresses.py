@@ -25,15 +25,33 @@ DEFAULT = settings.load({}, {"HOME": "/nonexistent"}).origins
         "::",
         "224.0.0.1",
         "ff02::1",
+        "127.0.0.1",
+        "127.1.2.3",
+        "::1",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "fd20:ce::254",
+        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:1::1",
+        "::a9fe:a9fe",
+        "::ffff:0:a9fe:a9fe",
+        "::ffff:0:7f00:1",
     ],
 )
 def test_what_is_denied(address: str) -> None:
     assert not DEFAULT.permits(address)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "::1", "8.8.8.8", "2001:db8::1", "fd12::1"])
+@pytest.mark.parametrize("address", ["10.0.0.1", "8.8.8.8", "2001:db8::1", "fd12::1"])
 def test_what_is_permitted(address: str) -> None:
     assert DEFAULT.permits(address)
+
+
+def test_loopback_is_allowed_by_a_setting() -> None:
+    allowed = settings.load({"control_origins_allow": "127.0.0.0/8,::1/128"}, {"HOME": "/nonexistent"}).origins
+    assert all(allowed.permits(address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"))
+    assert not allowed.permits("169.254.169.254")
 
 
 def test_what_is_allowed_of_what_is_denied() -> None:

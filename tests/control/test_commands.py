@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from control.conftest import Origins
+from headrace.client import ControlClient, remembered
+from headrace.testing.nodes import SimulatedNode
 from support.headrace import COMMAND
 
 
@@ -36,6 +38,7 @@ def shell(tmp_path: Path, origins: Origins) -> Iterator[Shell]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_", "LC_", "LANG"))}
     keys = {"AWS_ACCESS_KEY_ID": origins.access.access_key, "AWS_SECRET_ACCESS_KEY": origins.access.secret_key}
     environment = {**clean, **keys, "HOME": str(tmp_path), "HEADRACE_CONTROL_STATE": str(tmp_path / "state")}
+    environment["HEADRACE_CONTROL_ORIGINS_ALLOW"] = "127.0.0.0/8"
     environment.pop("XDG_CONFIG_HOME", None)
     with subprocess.Popen(
         [COMMAND, "up", "--listen", "127.0.0.1:0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -108,3 +111,31 @@ def test_refusals_are_told_with_their_fields(shell: Shell, origins: Origins) -> 
     taken = shell("up", "--listen", shell.url.removeprefix("http://"))
     assert taken.returncode == 1
     assert "end what listens there" in taken.stderr
+
+
+def test_an_acceleration_by_commands(shell: Shell, origins: Origins) -> None:
+    assert shell("login", shell.url, HEADRACE_TOKEN=shell.token).returncode == 0
+    assert shell("volume", "add", "qwen", "--endpoint", origins.access.endpoint, "--bucket", origins.bucket, "--directory", "qwen").returncode == 0
+    assert shell("region", "add", "zj-1", "--title-zh", "浙江一区").returncode == 0
+    none = shell("accelerate", "qwen", "--region", "zj-1")
+    assert (none.returncode, "no node of zj-1" in none.stderr) == (6, True)
+    login = remembered(shell.environment)
+    with ControlClient(login.url, login.token) as admin:
+        node = SimulatedNode.join(admin, "zj-1", "gpu-1")
+    with node.client:
+        started = shell("accelerate", "qwen", "--region", "zj-1", "--include", "*.safetensors")
+        assert (started.returncode, started.stdout) == (0, "qwen@zj-1 is syncing\n"), started.stderr
+        node.publish("qwen", b"list 1")
+        node.hold("qwen")
+        listed = shell("accelerations").stdout.splitlines()
+        assert listed[1].split() == ["qwen", "zj-1", "active", "yes", "v1", "100", "B"]
+        assert "加速中" in shell("accelerations", LANG="zh_CN.UTF-8").stdout
+        assert shell("refresh", "qwen", "--region", "zj-1").stdout == "qwen@zj-1 is syncing at v1, 100 B held\n"
+        node.publish("qwen", b"list 2")
+        node.hold("qwen")
+        assert [line.split()[0] for line in shell("versions", "qwen", "--region", "zj-1").stdout.splitlines()] == ["VERSION", "v1", "v2"]
+        assert shell("rollback", "qwen", "v1", "--region", "zj-1").stdout == "qwen@zj-1 is at v1\n"
+        assert shell("release", "qwen", "--region", "zj-1").returncode == 0
+        wrong = shell("accelerate", "qwen", "--region", "zj-1", "--label", "gpu")
+        assert (wrong.returncode, "KEY=VALUE" in wrong.stderr) == (2, True)
+        assert node.items() == {}

@@ -36,7 +36,7 @@ def node(place: Place, region: str) -> Iterator[ControlClient]:
 def test_regions_are_shown_in_both_languages(place: Place, region: str) -> None:
     shown = place.admin.region(region)
     assert (shown["title"], shown["title_zh"]) == ("zj-1", "浙江一区")
-    edited = place.admin.edit_region(region, {"title": "Zhejiang 1"}, shown["revision"])
+    edited = place.admin.edit_region(region, {"title": "Zhejiang 1"}, shown["etag"])
     assert (edited["title"], edited["title_zh"], edited["revision"]) == ("Zhejiang 1", "浙江一区", 2)
     with place.user("alice") as alice:
         assert [one["name"] for one in alice.regions()] == ["zj-1"]

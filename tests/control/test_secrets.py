@@ -89,6 +89,7 @@ def test_keys_are_rotated_and_the_master_key_is_replaced(place: Place, origins: 
             sealed = await volumes.seal_again(session, plane.vault)
         async with plane.database.writing() as session:
             wrapped = await plane.vault.rewrap(session, LocalMasterKey(bytes(32)))
+        plane.vault.use(LocalMasterKey(bytes(32)))
         return sealed, wrapped
 
     sealed, wrapped = _in_loop(place, run())
@@ -117,5 +118,6 @@ def test_the_master_key_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "short", "AAAA", "ü", MASTER_KEY + "A"])
 def test_a_bad_master_key_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "master.key").write_text(text)
+    (tmp_path / "master.key").chmod(0o600)
     with pytest.raises(UsageError, match="32 bytes in base 64"):
         asyncio.run(open_control(settings.load({"control_state": str(tmp_path)}, {})))

@@ -108,7 +108,7 @@ def test_users_see_their_own(place: Place, origins: Origins) -> None:
         for refused in (
             lambda: bob.volume("hers"),
             lambda: bob.check_volume("hers"),
-            lambda: bob.edit_volume("hers", {"requests": 1}, 1),
+            lambda: bob.edit_volume("hers", {"requests": 1}, "*"),
             lambda: bob.rotate_credentials("hers", {"anonymous": True}),
             lambda: bob.delete_volume("hers"),
         ):
@@ -120,13 +120,13 @@ def test_users_see_their_own(place: Place, origins: Origins) -> None:
 
 def test_an_edit_is_checked_and_says_its_revision(place: Place, origins: Origins) -> None:
     made = place.admin.create_volume(origins.volume("qwen"))
-    edited = place.admin.edit_volume("qwen", {"requests": 100}, made["revision"])
+    edited = place.admin.edit_volume("qwen", {"requests": 100}, made["etag"])
     assert (edited["requests"], edited["directory"], edited["revision"]) == (100, "qwen", 2)
     with pytest.raises(ControlFailure) as stale:
-        place.admin.edit_volume("qwen", {"requests": 5}, made["revision"])
+        place.admin.edit_volume("qwen", {"requests": 5}, made["etag"])
     assert stale.value.code == "revision-changed"
     with pytest.raises(ControlFailure) as wrong:
-        place.admin.edit_volume("qwen", {"bucket": "no-such-bucket"}, 2)
+        place.admin.edit_volume("qwen", {"bucket": "no-such-bucket"}, edited["etag"])
     assert wrong.value.code == "check-failed"
     assert place.admin.volume("qwen") == edited
 

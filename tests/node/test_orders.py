@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from headrace.errors import UsageError
-from headrace.node.orders import Order, OrderStore, parse
+from headrace.node.order_store import OrderStore
+from headrace.node.orders import DOCUMENT_BYTES_MAX, Order, encoded, merged, parse
 
 ORDER = Order([("a.safetensors", 100), ("b.safetensors", 50)], [(0, 0, 10), (1, 0, 50), (0, 10, 100)])
 
@@ -37,7 +38,7 @@ def test_directories_are_found_by_prefix(tmp_path: Path) -> None:
 
 
 def test_only_so_many_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.node.orders._KEPT", 3)
+    monkeypatch.setattr("headrace.node.order_store._KEPT", 3)
     for number in range(5):
         store(tmp_path).put(f"m{number}", ORDER)
     assert len(list(tmp_path.rglob("*.json"))) == 3
@@ -85,15 +86,23 @@ def test_a_file_of_another_directory_goes(tmp_path: Path, directory: str, capfd:
     assert "learned order" in capfd.readouterr().err
 
 
-def test_what_was_not_written_whole_leaves_nothing(tmp_path: Path) -> None:
-    class Unwritable(Order):
-        def document(self, directory: str) -> dict[str, Any]:
-            raise OSError("no space left")
+def test_what_was_not_written_whole_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_source: str, _target: Path) -> None:
+        raise OSError("no space left")
 
     store(tmp_path).put("m", ORDER)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
-        store(tmp_path).put("n", Unwritable([], []))
+        store(tmp_path).put("n", ORDER)
     assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".json"]
+
+
+def test_what_would_not_be_read_again_is_not_kept(tmp_path: Path) -> None:
+    store(tmp_path).put("m", ORDER)
+    for bad in (Order([("a", 10)], [(0, 5, 11)]), Order([("a", 10)], [(0, 0, 5), (0, 4, 9)]), Order([("a\n", 10)], [(0, 0, 5)])):
+        with pytest.raises(UsageError, match="order:"):
+            store(tmp_path).put("m", bad)
+    assert store(tmp_path).get("m") == ORDER
 
 
 def test_what_a_killed_node_was_writing_goes(tmp_path: Path) -> None:
@@ -116,6 +125,8 @@ def test_dropping_tells_whether_there_was_one(tmp_path: Path) -> None:
     ("part", "value"),
     [
         ("headrace_order", 0),
+        ("headrace_order", 1.0),
+        ("headrace_order", True),
         ("files", None),
         ("files", [["a"]]),
         ("files", [["a/b", 100], ["b", 50]]),
@@ -124,6 +135,13 @@ def test_dropping_tells_whether_there_was_one(tmp_path: Path) -> None:
         ("files", [["a", -1], ["b", 50]]),
         ("files", [["a", True], ["b", 50]]),
         ("files", [["a", 1]] * 5000),
+        ("files", [["a", 100], ["a", 50]]),
+        ("files", [["a", 2**51], ["b", 50]]),
+        ("files", [["..", 100], ["b", 50]]),
+        ("files", [[".", 100], ["b", 50]]),
+        ("files", [["a\x1b[2J", 100], ["b", 50]]),
+        ("files", [["a\x7f", 100], ["b", 50]]),
+        ("files", [["a\x9b2J", 100], ["b", 50]]),
         ("steps", {}),
         ("steps", [[2, 0, 1]]),
         ("steps", [[0, 5, 5]]),
@@ -132,9 +150,48 @@ def test_dropping_tells_whether_there_was_one(tmp_path: Path) -> None:
         ("steps", [[0, 0, 2**64]]),
         ("steps", [[0, 0.0, 5]]),
         ("steps", [[0, 0, 1]] * 70_000),
+        ("steps", []),
+        ("steps", [[0, 0, 10], [1, 0, 5], [0, 9, 20]]),
+        ("steps", [[0, True, 5]]),
+        ("steps", [[0, 0, 5, 6]]),
     ],
 )
 def test_what_does_not_fit_is_named(part: str, value: Any) -> None:
     document = {**json.loads(json.dumps(ORDER.document("m"))), part: value}
     with pytest.raises(UsageError, match=r"order: .*(export)"):
         parse(document)
+
+
+def test_half_a_load_takes_nothing_away() -> None:
+    half = Order([("b", 50), ("a", 100)], [(0, 0, 50), (1, 0, 30)])
+    known = Order([("a", 100), ("b", 50), ("c", 7)], [(0, 20, 40), (1, 0, 50), (2, 0, 7), (0, 0, 20), (0, 40, 100)])
+    assert merged(half, known) == Order([("b", 50), ("a", 100), ("c", 7)], [(0, 0, 50), (1, 0, 30), (1, 30, 40), (2, 0, 7), (1, 40, 100)])
+    assert merged(known, half) == known, "what comes to everything stands alone"
+    assert merged(half, None) == half
+
+
+def test_what_lies_between_is_left_of_a_step() -> None:
+    known = Order([("a", 100)], [(0, 0, 100)])
+    assert merged(Order([("a", 100)], [(0, 90, 100), (0, 20, 30), (0, 0, 10)]), known).steps[3:] == [(0, 10, 20), (0, 30, 90)]
+
+
+def test_a_smaller_model_of_the_same_names_is_learned() -> None:
+    """It used to be refused for ever: bytes were compared, whatever they were of."""
+    small = Order([("a", 10), ("b", 5)], [(1, 0, 5), (0, 0, 10)])
+    large = Order([("a", 1000), ("b", 500)], [(0, 0, 1000), (1, 0, 500)])
+    assert merged(small, large) == Order([("b", 5), ("a", 10)], [(0, 0, 5), (1, 0, 10)])
+    invented = Order([("z", 2**50)], [(0, 0, 2**50)])
+    assert merged(small, invented).steps[:2] == [(0, 0, 5), (1, 0, 10)]
+
+
+def test_an_order_is_no_larger_than_a_document() -> None:
+    files = [(f"{number:04}" + "\u00fc" * 100, 2**50) for number in range(4096)]
+    steps = [(number % 4096, 2**49 + number * 2, 2**49 + number * 2 + 1) for number in range(65_536)]
+    order = merged(Order(files, steps), Order([("more", 9)], [(0, 0, 9)]))
+    assert 1000 < len(order.steps) < len(steps)
+    assert len(encoded(order.document("m"))) <= DOCUMENT_BYTES_MAX
+    assert parse(json.loads(encoded(order.document("m")))) == order
+
+
+def test_names_that_no_document_may_have_are_left_out() -> None:
+    assert merged(Order([("a\x1b", 9), ("b", 9)], [(0, 0, 9), (1, 0, 9)]), None) == Order([("b", 9)], [(0, 0, 9)])

@@ -1,18 +1,18 @@
 //! Parts of other files that a learned order wants fetched: opening a file may wait for the disk, and a read never waits.
 
+use crate::following::Elsewhere;
 use crate::load::Load;
 use headrace_sync::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
-/// Errands that may wait; more are not run. What they would have fetched is fetched when it is asked for.
+/// Errands that may wait; more are not run. Readers of what they would have fetched find it as if no order were known, by the file's own
+/// streams ([`crate::stream`]); and so it is with what an errand could not find or open.
 const WAITING_MAX: usize = 1024;
 
 struct Errand {
     load: Arc<Load>,
-    file: u32,
-    range: Range<u64>,
+    part: Elsewhere,
 }
 
 #[derive(Default)]
@@ -28,20 +28,23 @@ pub(crate) struct Errands {
 }
 
 impl Errands {
-    pub(crate) fn push(&self, load: &Arc<Load>, file: u32, range: Range<u64>) {
+    pub(crate) fn push(&self, load: &Arc<Load>, part: Elsewhere) {
         let mut state = self.state.lock();
-        if !state.closed && state.waiting.len() < WAITING_MAX {
-            state.waiting.push_back(Errand { load: Arc::clone(load), file, range });
+        if state.closed || state.waiting.len() == WAITING_MAX {
             drop(state);
-            self.ready.notify_one();
+            return load.lose(&part);
         }
+        state.waiting.push_back(Errand { load: Arc::clone(load), part });
+        drop(state);
+        self.ready.notify_one();
     }
 
     /// Runs errands on the calling thread until closed.
     pub(crate) fn run(&self) {
-        while let Some(errand) = self.next() {
-            if let Some(object) = errand.load.open(errand.file) {
-                object.fetch_part_ahead(&errand.range);
+        while let Some(Errand { load, part }) = self.next() {
+            match load.open(&part) {
+                Some(object) => object.fetch_part_ahead(&part.range),
+                None => load.lose(&part),
             }
         }
     }

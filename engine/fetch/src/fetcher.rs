@@ -55,6 +55,8 @@ pub struct ObjectSpec {
 pub(crate) struct Shared {
     pub(crate) config: FetchConfig,
     pub(crate) cache: Arc<Cache>,
+    /// What the cache may hold, in bytes.
+    pub(crate) cache_bytes: u64,
     pub(crate) pool: Arc<Pool>,
     pub(crate) queue: Queue,
     pub(crate) writer: Arc<Writer>,
@@ -115,6 +117,7 @@ impl Fetcher {
         let shared = Arc::new(Shared {
             queue: Queue::new(config.workers),
             config,
+            cache_bytes: cache.usage().limit_bytes,
             cache,
             pool,
             writer,
@@ -170,8 +173,10 @@ impl Fetcher {
         if objects.len() >= 1024 && objects.len().is_power_of_two() {
             objects.retain(|_, object| object.strong_count() > 0);
         }
-        let part = load.and_then(|(load, name)| Part::of(load, name, spec.size));
-        let object = Arc::new(Object::new(spec, identity, Arc::clone(source), Arc::clone(&self.shared), part));
+        let object = Arc::new_cyclic(|object| {
+            let part = load.and_then(|(load, name)| Part::of(load, name, spec.size, object));
+            Object::new(spec, identity, Arc::clone(source), Arc::clone(&self.shared), part)
+        });
         objects.insert(key, Arc::downgrade(&object));
         object
     }

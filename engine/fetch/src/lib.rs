@@ -15,12 +15,14 @@
 mod at_hand;
 mod blocking;
 mod budget;
+mod chunks;
 mod counters;
 mod errands;
 mod error;
 mod fetcher;
 mod fill;
 mod flight;
+mod following;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,6 +36,7 @@ mod part;
 mod queue;
 mod ranges;
 mod reply;
+mod room;
 mod segment;
 mod source;
 mod stream;
@@ -44,10 +47,11 @@ pub use budget::PoolStatus;
 pub use counters::{Event, FetchCounters};
 pub use error::ReadError;
 pub use fetcher::{FetchConfig, Fetcher, ObjectSpec};
-pub use load::{Directory, Load};
+pub use load::{Directory, Load, LoadLimits};
 pub use object::Object;
 pub use order::{FILES_MAX, Order, STEPS_MAX, Step};
 pub use reply::{Piece, ReadReply};
+pub use room::Room;
 pub use segment::Segment;
 pub use source::Source;
 pub use warm::{WarmFailure, WarmProgress};

@@ -28,6 +28,8 @@ const FLIGHT_MAX: u64 = 8 * 1024 * 1024;
 const DEMAND_EXTENSION: u64 = SEGMENT;
 /// The largest window of prefetch.
 const WINDOW_MAX: u64 = 64 * 1024 * 1024;
+/// All windows along learned orders take at most one part in so many of the cache.
+const CACHE_SHARE: u64 = 4;
 
 struct Waiter {
     token: u64,
@@ -175,12 +177,11 @@ impl Object {
             return reply.ready(Vec::new());
         }
         let file = self.cache_file();
-        let learned = self.part.as_ref().and_then(|p| p.note(&range, |places| self.window_limit(places), &self.shared.counters));
+        let learned = self.part.as_ref().and_then(|p| p.note(&range, |places| self.learned_limit(places), &self.shared.counters));
         let mut state = self.state.lock();
-        let ahead = match &learned {
-            Some(learned) => learned.next(&range),
-            None => self.look_ahead(&mut state, &range),
-        };
+        let own =
+            if learned.as_ref().is_none_or(|learned| learned.lost) { self.look_ahead(&mut state, &range) } else { range.end..range.end };
+        let ahead = learned.as_ref().map(|learned| learned.next(&range)).filter(|next| !next.is_empty()).unwrap_or_else(|| own.clone());
         let mut flights = Vec::new();
         let answer = if let Some(pieces) = assemble(&state.memory, file.as_deref(), &range) {
             Some((reply, Ok(pieces)))
@@ -193,14 +194,14 @@ impl Object {
             self.plan_demand(&mut state, file.as_deref(), &range, &ahead, &mut flights);
             None
         };
-        self.plan_prefetch(&mut state, file.as_deref(), &ahead, &mut flights);
+        self.plan_prefetch(&mut state, file.as_deref(), &own, &mut flights);
         for part in learned.iter().flat_map(|learned| &learned.here) {
             self.plan_prefetch(&mut state, file.as_deref(), part, &mut flights);
         }
         drop(state);
         self.launch(flights);
         if let Some((part, learned)) = self.part.as_ref().zip(learned) {
-            part.send(&self.shared.errands, learned);
+            part.send(&self.shared.errands, learned.elsewhere);
         }
         if let Some(answer) = answer {
             self.send(answer);
@@ -269,6 +270,13 @@ impl Object {
     /// The largest window of each of so many places that are read (bytes).
     fn window_limit(&self, places: u64) -> u64 {
         let budget = self.shared.pool.limit() as u64 / 2;
+        (budget / places / 2).clamp(SEGMENT, WINDOW_MAX)
+    }
+
+    /// The same along a learned order. What it fetches is read later than what a file's own streams fetch, at most a window later: a small
+    /// cache must not drop it before.
+    fn learned_limit(&self, places: u64) -> u64 {
+        let budget = (self.shared.pool.limit() as u64 / 2).min(self.shared.cache_bytes / CACHE_SHARE);
         (budget / places / 2).clamp(SEGMENT, WINDOW_MAX)
     }
 
@@ -458,6 +466,9 @@ impl Object {
             return;
         }
         let failure = ReadError::from_origin(error);
+        if let Some(part) = self.part.as_ref().filter(|_| !cancelled) {
+            part.give_up();
+        }
         if let ReadError::Replaced(message) = &failure {
             if state.replaced.replace(failure.clone()).is_none() {
                 self.shared.counters.replaced_objects.fetch_add(1, Relaxed);

@@ -7,6 +7,9 @@ pub const STEPS_MAX: usize = 65_536;
 /// Files of one order.
 pub const FILES_MAX: usize = 4096;
 
+/// Bytes of one tape. Nobody has as much; a tape of imagined sizes ends here, and places on it can be reckoned with.
+const LENGTH_MAX: u64 = 1 << 60;
+
 /// A part of a file of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -43,24 +46,23 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    /// Steps that overlap an earlier one of the same file are left out.
-    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+    /// Steps that are none (of no file, beyond its end, empty), and those that overlap one that begins earlier in the same file, are left out.
+    pub(crate) fn new(order: &Order) -> Self {
         let mut laid: Vec<Laid> = Vec::new();
-        let mut length = 0;
-        for step in steps {
-            if !step.range.is_empty() {
-                let size = step.range.end - step.range.start;
-                laid.push(Laid { step, at: length });
-                length += size;
-            }
+        let mut length = 0u64;
+        for step in sound(order) {
+            let Some(end) = length.checked_add(step.range.end - step.range.start).filter(|&end| end <= LENGTH_MAX) else { break };
+            laid.push(Laid { step: step.clone(), at: length });
+            length = end;
         }
         let mut by_place: Vec<usize> = (0..laid.len()).collect();
         by_place.sort_by_key(|&i| (laid[i].step.file, laid[i].step.range.start));
-        by_place.dedup_by(|later, earlier| {
-            let (a, b) = (&laid[*earlier].step, &laid[*later].step);
-            a.file == b.file && b.range.start < a.range.end
-        });
         Self { laid, by_place, length }
+    }
+
+    /// How many.
+    pub(crate) fn steps(&self) -> usize {
+        self.laid.len()
     }
 
     /// Bytes on it.
@@ -105,9 +107,30 @@ impl Tape {
     }
 }
 
+/// The steps of an order that can be gone by, in its order.
+fn sound(order: &Order) -> impl Iterator<Item = &Step> {
+    let fits = |step: &Step| {
+        let size = order.files.get(step.file as usize).map_or(0, |(_, size)| *size);
+        step.range.start < step.range.end && step.range.end <= size
+    };
+    let mut chosen: Vec<usize> = (0..order.steps.len()).filter(|&i| fits(&order.steps[i])).collect();
+    chosen.sort_by_key(|&i| (order.steps[i].file, order.steps[i].range.start));
+    chosen.dedup_by(|later, earlier| {
+        let (a, b) = (&order.steps[*earlier], &order.steps[*later]);
+        a.file == b.file && b.range.start < a.range.end
+    });
+    chosen.sort_unstable();
+    chosen.into_iter().map(|i| &order.steps[i])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn laid(steps: impl Into<Vec<Step>>) -> Tape {
+        let files = ["a", "b", "c"].map(|name| (name.to_owned(), 100)).into();
+        Tape::new(&Order { files, steps: steps.into() })
+    }
 
     fn step(file: u32, range: Range<u64>) -> Step {
         Step { file, range }
@@ -115,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_file_is_found_on_the_tape() {
-        let tape = Tape::new([step(0, 50..60), step(1, 0..30), step(0, 0..20)]);
+        let tape = laid([step(0, 50..60), step(1, 0..30), step(0, 0..20)]);
         assert_eq!(tape.length(), 60);
         assert_eq!(tape.find(0, &(52..55)), Some((0, 2..5)));
         assert_eq!(tape.find(0, &(58..70)), Some((0, 8..10)));
@@ -124,12 +147,12 @@ mod tests {
         for nowhere in [(0, 20..21), (0, 60..61), (1, 30..31), (2, 0..1)] {
             assert_eq!(tape.find(nowhere.0, &nowhere.1), None, "{nowhere:?}");
         }
-        assert_eq!(Tape::new([]).find(0, &(0..1)), None);
+        assert_eq!(laid([]).find(0, &(0..1)), None);
     }
 
     #[test]
     fn a_piece_of_the_tape_is_parts_of_files_in_its_order() {
-        let tape = Tape::new([step(0, 50..60), step(1, 0..30), step(1, 30..40), step(0, 0..20)]);
+        let tape = laid([step(0, 50..60), step(1, 0..30), step(1, 30..40), step(0, 0..20)]);
         assert_eq!(tape.parts(&(5..15)), [step(0, 55..60), step(1, 0..5)]);
         assert_eq!(tape.parts(&(35..55)), [step(1, 25..40), step(0, 0..5)], "neighbours are one part");
         assert_eq!(tape.parts(&(0..1000)), [step(0, 50..60), step(1, 0..40), step(0, 0..20)]);
@@ -137,9 +160,18 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_overlap_or_hold_nothing_do_no_harm() {
-        let tape = Tape::new([step(0, 10..20), step(0, 15..25), step(0, 5..5)]);
+    fn steps_that_overlap_or_are_none_are_left_out() {
+        let tape =
+            laid([step(0, 10..20), step(0, 15..25), step(0, 5..5), step(1, 90..101), step(7, 0..9), step(0, Range { start: 9, end: 3 })]);
+        assert_eq!((tape.steps(), tape.length()), (1, 10));
         assert_eq!(tape.find(0, &(16..17)).map(|found| found.0), Some(0));
         assert_eq!(tape.find(0, &(22..23)), None);
+    }
+
+    #[test]
+    fn a_tape_of_imagined_sizes_ends_soon() {
+        let files = ["a", "b", "c"].map(|name| (name.to_owned(), u64::MAX)).into();
+        let steps = vec![step(0, 0..LENGTH_MAX / 2), step(1, 9..LENGTH_MAX / 2), step(2, 0..u64::MAX), step(2, 0..1)];
+        assert_eq!(Tape::new(&Order { files, steps }).steps(), 2);
     }
 }

@@ -1,11 +1,12 @@
 //! An object as part of a load.
 
+use crate::Object;
 use crate::counters::FetchCounters;
 use crate::errands::Errands;
+use crate::following::{Ahead, Elsewhere};
 use crate::load::Load;
-use crate::order::Step;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The load that an object belongs to, and its number there.
 pub(crate) struct Part {
@@ -13,26 +14,16 @@ pub(crate) struct Part {
     file: u32,
 }
 
-/// What an earlier load asked for next.
-#[derive(Default)]
-pub(crate) struct Ahead {
-    /// Of the object that was read.
-    pub(crate) here: Vec<Range<u64>>,
-    elsewhere: Vec<Step>,
-}
-
 impl Part {
     /// `None` when the load has too many files.
-    pub(crate) fn of(load: &Arc<Load>, name: &str, size: u64) -> Option<Self> {
-        load.number(name, size).map(|file| Self { load: Arc::clone(load), file })
+    pub(crate) fn of(load: &Arc<Load>, name: &str, size: u64, object: &Weak<Object>) -> Option<Self> {
+        load.number(name, size, Weak::clone(object)).map(|file| Self { load: Arc::clone(load), file })
     }
 
     /// Notes what a reader asks for, and says what comes next if an earlier load tells. `limit` gives the largest window (bytes) of each
     /// of so many places that are read.
     pub(crate) fn note(&self, range: &Range<u64>, limit: impl Fn(u64) -> u64, counters: &FetchCounters) -> Option<Ahead> {
-        let steps = self.load.note(self.file, range, limit, counters)?;
-        let (here, elsewhere): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.file == self.file);
-        Some(Ahead { here: here.into_iter().map(|step| step.range).collect(), elsewhere })
+        self.load.note(self.file, range, limit, counters)
     }
 
     /// Notes what is fetched ahead of readers.
@@ -40,10 +31,15 @@ impl Part {
         self.load.note_ahead(self.file, range, counters);
     }
 
+    /// Notes that the object can't be fetched.
+    pub(crate) fn give_up(&self) {
+        self.load.give_up(self.file);
+    }
+
     /// Has what comes next of other files fetched.
-    pub(crate) fn send(&self, errands: &Errands, ahead: Ahead) {
-        for step in ahead.elsewhere {
-            errands.push(&self.load, step.file, step.range);
+    pub(crate) fn send(&self, errands: &Errands, elsewhere: Vec<Elsewhere>) {
+        for part in elsewhere {
+            errands.push(&self.load, part);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The fetcher over a real cache and a source in memory: right bytes, each fetched once, within the budget.
 
 use headrace_cache::{Cache, CacheConfig, CacheDirectory, ObjectIdentity};
-use headrace_fetch::{FetchConfig, Fetcher, Object, ObjectSpec, Source};
+use headrace_fetch::{Directory, FetchConfig, Fetcher, Load, LoadLimits, Object, ObjectSpec, Order, Room, Source, Step};
 use headrace_origin::{BodySink, OriginError, Pinned};
 use std::ops::Range;
 use std::sync::Arc;
@@ -64,10 +64,14 @@ fn bench(cache_bytes: u64, memory_bytes: u64) -> Bench {
 
 impl Bench {
     fn object(&self, size: u64) -> Arc<Object> {
-        let spec = ObjectSpec { key: "m.bin".into(), size, etag: "\"e\"".into(), version: None, archived: false };
-        let identity = ObjectIdentity { endpoint: "http://s".into(), bucket: "b".into(), key: "m.bin".into(), pin: "\"e\"".into(), size };
+        self.part("m.bin", size, None)
+    }
+
+    fn part(&self, key: &str, size: u64, load: Option<&Arc<Load>>) -> Arc<Object> {
+        let spec = ObjectSpec { key: key.into(), size, etag: "\"e\"".into(), version: None, archived: false };
+        let identity = ObjectIdentity { endpoint: "http://s".into(), bucket: "b".into(), key: key.into(), pin: "\"e\"".into(), size };
         let source: Arc<dyn Source> = self.memory.clone();
-        self.fetcher.object("o", identity, &source, spec, None)
+        self.fetcher.object("o", identity, &source, spec, load.map(|load| (load, key)))
     }
 }
 
@@ -174,4 +178,76 @@ fn evicted_between_reads_is_fetched_again() {
     object.discard();
     check(&object, 0, 4 << 20);
     assert_eq!(bench.memory.sent.load(Relaxed), 8 * MIB);
+}
+
+/// A directory in which nothing is found that is not open.
+#[derive(Default)]
+struct Nowhere {
+    asked: AtomicU64,
+}
+
+impl Directory for Nowhere {
+    fn file(&self, _: &str, _: u64) -> Option<Arc<Object>> {
+        self.asked.fetch_add(1, Relaxed);
+        None
+    }
+}
+
+/// A load that goes by an order of files of one size.
+fn following(directory: &Arc<Nowhere>, files: &[&str], size: u64, steps: impl Iterator<Item = (u32, Range<u64>)>) -> Arc<Load> {
+    let limits = LoadLimits { recorded: Room::new(1000), followed: Room::new(1000), learns: true };
+    let load = Load::new(Arc::<Nowhere>::clone(directory), limits);
+    let files = files.iter().map(|name| ((*name).to_owned(), size)).collect();
+    load.follow(&Order { files, steps: steps.map(|(file, range)| Step { file, range }).collect() });
+    Arc::new(load)
+}
+
+#[test]
+fn the_window_along_a_learned_order_is_bound_by_the_cache() {
+    let bench = bench(32 * MIB, 256 * MIB);
+    let size = 128 * MIB;
+    let places: Vec<u64> = (0..32).rev().map(|tensor| tensor * 4 * MIB).collect();
+    let load = following(&Arc::default(), &["a"], size, places.iter().map(|&at| (0, at..at + 4 * MIB)));
+    let object = bench.part("a", size, Some(&load));
+    for &at in &places[..16] {
+        (at..at + 4 * MIB).step_by(MIB as usize).for_each(|at| check(&object, at, MIB as usize));
+    }
+    let counters = bench.fetcher.counters();
+    let ahead = counters.prefetched_bytes.load(Relaxed) - counters.prefetched_used_bytes.load(Relaxed);
+    assert!((1..=4 * MIB).contains(&ahead), "{ahead}");
+}
+
+/// Reads 8 MiB of two files by turns as they were read before; gives for how many reads of the second file's first 8 MiB a request was made.
+fn second_file(bench: &Bench, is_open: bool) -> u64 {
+    let (size, tensor) = (32 * MIB, 8 * MIB);
+    let turns = (0..4).flat_map(|turn| [0, 1].map(|file| (file, turn * tensor..(turn + 1) * tensor)));
+    let directory: Arc<Nowhere> = Arc::default();
+    let load = following(&directory, &["a", "b"], size, turns);
+    let first = bench.part("a", size, Some(&load));
+    let early = is_open.then(|| bench.part("b", size, Some(&load)));
+    let read = |object: &Arc<Object>| (0..8).for_each(|at| check(object, at * MIB, MIB as usize));
+    read(&first);
+    if !is_open {
+        wait_until("the end of all errands", || {
+            let before = directory.asked.load(Relaxed);
+            std::thread::park_timeout(Duration::from_millis(20));
+            before > 0 && directory.asked.load(Relaxed) == before
+        });
+    }
+    let second = early.unwrap_or_else(|| bench.part("b", size, Some(&load)));
+    let before = bench.fetcher.counters().demand_flights.load(Relaxed);
+    read(&second);
+    bench.fetcher.counters().demand_flights.load(Relaxed) - before
+}
+
+#[test]
+fn parts_of_an_open_file_are_fetched_wherever_it_is_listed() {
+    let flights = second_file(&bench(256 * MIB, 64 * MIB), true);
+    assert!(flights <= 1, "{flights}: only the errand may come later than the reader");
+}
+
+#[test]
+fn parts_that_could_not_be_had_are_left_to_the_streams_of_their_file() {
+    let flights = second_file(&bench(256 * MIB, 64 * MIB), false);
+    assert!(flights <= 3, "{flights} of 8 reads waited for a request of their own");
 }

@@ -100,7 +100,7 @@ impl Engine {
             bucket: "b".to_owned(),
             source: Arc::new(Known),
             fetcher,
-            loads: Loads::default(),
+            loads: Loads::new(true),
         };
         let snapshot = snapshot(directory.path());
         Self { volume: Arc::new(volume), snapshot, _directory: directory }

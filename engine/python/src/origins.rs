@@ -16,7 +16,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[pymethods]
 impl Engine {
-    #[pyo3(signature = (origin_id, *, endpoint, bucket, region, addressing, anonymous, ca_bundle, proxy, source_addresses, max_connections, deadline_seconds=300.0, max_bytes_per_second=None, max_requests_per_second=None))]
+    #[pyo3(signature = (origin_id, *, endpoint, bucket, region, addressing, anonymous, ca_bundle, proxy, source_addresses, max_connections, deadline_seconds=300.0, max_bytes_per_second=None, max_requests_per_second=None, learn_order=false))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn add_origin(
         &self,
@@ -33,6 +33,7 @@ impl Engine {
         deadline_seconds: f64,
         max_bytes_per_second: Option<u64>,
         max_requests_per_second: Option<u32>,
+        learn_order: bool,
     ) -> PyResult<()> {
         let _ = deadline_seconds;
         let addressing = match addressing {
@@ -76,7 +77,7 @@ impl Engine {
             bucket: identity.bucket,
             source: origin.clone(),
             fetcher: Arc::clone(&self.fetcher),
-            loads: Loads::default(),
+            loads: Loads::new(learn_order),
         });
         self.volumes.lock().insert(origin_id.clone(), volume);
         self.origins.lock().insert(origin_id, origin);

@@ -146,18 +146,22 @@ impl Engine {
         snapshot.find(file.trim_matches('/')).map(|id| describe(py, &snapshot, id)).transpose()
     }
 
+    /// The size of each file of these paths; None where there is no such file.
+    #[staticmethod]
+    fn snapshot_sizes(py: Python<'_>, path: &str, files: Vec<String>) -> PyResult<Vec<Option<u64>>> {
+        let snapshot = open(path)?;
+        let size = |file: &String| {
+            let entry = snapshot.find(file.trim_matches('/')).and_then(|id| snapshot.entry(id));
+            entry.filter(|entry| entry.kind == EntryKind::File).map(|entry| entry.size)
+        };
+        Ok(py.detach(|| files.iter().map(size).collect()))
+    }
+
     /// Every file's path, in the tree's order; for choosing by pattern.
     #[staticmethod]
     fn snapshot_paths(py: Python<'_>, path: &str) -> PyResult<Vec<String>> {
         let snapshot = open(path)?;
         Ok(py.detach(|| snapshot.files().map(|id| snapshot.path(id)).collect()))
-    }
-
-    /// Every file's path and size, in the same order; for choosing what fits.
-    #[staticmethod]
-    fn snapshot_sizes(py: Python<'_>, path: &str) -> PyResult<Vec<(String, u64)>> {
-        let snapshot = open(path)?;
-        Ok(py.detach(|| snapshot.files().map(|id| (snapshot.path(id), snapshot.entry(id).map_or(0, |e| e.size))).collect()))
     }
 
     #[staticmethod]

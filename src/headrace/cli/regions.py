@@ -10,8 +10,8 @@ import typer
 from headrace.amounts import parse_seconds
 from headrace.cli.control import control, language
 from headrace.cli.reach import Json, print_json
-from headrace.cli.show import size
 from headrace.cli.tables import print_table
+from headrace.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Regions: places where tasks run and nodes are.")
 
@@ -62,46 +62,39 @@ def rm(name: Name, as_json: Json = False) -> None:
 def join(name: Name, lasts: Annotated[str, typer.Option(help="How long, up to 1d.")] = "1h", as_json: Json = False) -> None:
     """Make a token that one node can join a region with. It is shown this once. For administrators."""
     with control() as client:
-        made = client.create_join_token(name, int(parse_seconds("lasts", lasts)))
+        made = client.create_join_token(name, int(parse_seconds("lasts", lasts)), secrets.token_hex(16))
     if as_json:
         return print_json(made)
     print(made["token"])
     return None
 
 
-@app.command("nodes", epilog="Example: headrace region nodes zj-1")
-def nodes(name: Annotated[str | None, typer.Argument(help="Of one region only.")] = None, as_json: Json = False) -> None:
-    """Nodes, with their state and room."""
+@app.command("show", epilog="Example: headrace region show zj-1")
+def show(name: Name, as_json: Json = False) -> None:
+    """One region."""
     with control() as client:
-        found = list(client.nodes(**({"region": name} if name else {})))
+        region = client.region(name)
     if as_json:
-        return print_json(found)
-    rows = [(n["id"], n["name"], n["region"], n["state"], f"{size(n['used_bytes'])} of {size(n['capacity_bytes'])}", n["heard"]) for n in found]
-    print_table(("ID", "NAME", "REGION", "STATE", "BYTES", "HEARD"), rows, "no nodes")
+        return print_json(region)
+    for field in ("name", "title", "title_zh", "created"):
+        print(f"{field:<10} {region[field]}")
     return None
 
 
-@app.command("drain", epilog="Example: headrace region drain 01jz…")
-def drain(
-    identifier: Annotated[str, typer.Argument(help="ID of the node.")],
-    undo: Annotated[bool, typer.Option("--undo", help="Take it back into use.")] = False,
+@app.command("edit", epilog="Example: headrace region edit zj-1 --title-zh 浙江一区")
+def edit(
+    name: Name,
+    title: Annotated[str | None, typer.Option(help="How it is shown in English.")] = None,
+    title_zh: Annotated[str | None, typer.Option(help="How it is shown in Chinese.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Give a node nothing new to hold, and no new tasks. For administrators."""
+    """Change how a region is shown. For administrators."""
+    changes = {field: value for field, value in (("title", title), ("title_zh", title_zh)) if value is not None}
+    if not changes:
+        raise UsageError("bad-setting", "nothing to change; give --title or --title-zh")
     with control() as client:
-        node = client.drain_node(identifier, draining=not undo)
+        region = client.edit_region(name, changes, client.region(name)["etag"])
     if as_json:
-        return print_json(node)
-    print(f"node {node['name']} is {node['state']}")
-    return None
-
-
-@app.command("remove", epilog="Example: headrace region remove 01jz…")
-def remove(identifier: Annotated[str, typer.Argument(help="ID of the node.")], as_json: Json = False) -> None:
-    """Remove a node; its identity ends at once. For administrators."""
-    with control() as client:
-        client.remove_node(identifier)
-    if as_json:
-        return print_json({"id": identifier})
-    print(f"node {identifier} is removed")
+        return print_json(region)
+    print(f"region {name} is changed")
     return None

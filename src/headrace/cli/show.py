@@ -17,6 +17,11 @@ def size(count: float) -> str:
     return f"{count:.2f} TiB"
 
 
+def count(number: int, what: str) -> str:
+    """Such as `1 file` and `2 files`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def error(failure: HeadraceError) -> None:
     print(f"error: {failure.message}", file=sys.stderr)
 

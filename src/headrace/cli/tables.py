@@ -1,9 +1,11 @@
-"""Tables for people: columns as wide as what is in them."""
+"""Tables for people: columns as wide as what is in them, and nothing in them that moves a terminal's cursor."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+
+from headrace.printable import printable
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> None:
@@ -11,7 +13,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]], none: s
     if not rows:
         print(none)
         return
-    texts = [[str(cell) for cell in row] for row in (titles, *rows)]
+    texts = [[printable(str(cell)) for cell in row] for row in (titles, *rows)]
     widths = [max(width(row[column]) for row in texts) for column in range(len(titles))]
     for row in texts:
         print("  ".join(cell + " " * (size - width(cell)) for cell, size in zip(row, widths, strict=True)).rstrip())

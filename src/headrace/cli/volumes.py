@@ -13,6 +13,7 @@ from headrace.cli.control import control, language
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
 from headrace.errors import Exit, UsageError
+from headrace.printable import printable
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Buckets that are registered with the control plane.")
 
@@ -20,6 +21,11 @@ Name = Annotated[str, typer.Argument(help="Name of the volume.")]
 Provider = Annotated[str, typer.Option(help="aliyun-oss, tencent-cos, aws-s3 or s3.")]
 AccessKey = Annotated[str | None, typer.Option(envvar="AWS_ACCESS_KEY_ID", help="Access key; the secret is taken from the environment or asked for.")]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="The bucket needs no keys.")]
+
+
+_SHOWN = ("name", "owner", "provider", "region", "endpoint", "addressing", "bucket", "directory", "read_only", "bandwidth", "requests")
+# What decides to which server requests go.
+_OF_THE_SERVER = frozenset({"provider", "region", "endpoint", "addressing", "bucket"})
 
 
 @app.command("add", epilog="Example: headrace volume add qwen --provider aliyun-oss --region cn-hangzhou --bucket models --directory qwen1-5")
@@ -88,8 +94,8 @@ def show(name: Name, as_json: Json = False) -> None:
         volume = client.volume(name)
     if as_json:
         return print_json(volume)
-    for field in ("name", "owner", "provider", "region", "endpoint", "addressing", "bucket", "directory", "read_only", "bandwidth", "requests"):
-        print(f"{field:<12} {volume[field]}")
+    for field in _SHOWN:
+        print(f"{field:<12} {printable(str(volume[field]))}")
     print(f"{'keys':<12} {'anonymous' if volume['anonymous'] else volume['access_key_hint'] or 'kept'}")
     print(f"{'checked':<12} {volume['checked']} from {volume['checked_from']}")
     _findings(volume["findings"])
@@ -111,29 +117,41 @@ def edit(
     provider: Annotated[str | None, typer.Option(help="aliyun-oss, tencent-cos, aws-s3 or s3.")] = None,
     region: Annotated[str | None, typer.Option(help="Region of the bucket.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Endpoint.")] = None,
+    addressing: Annotated[str | None, typer.Option(help="auto, virtual or path.")] = None,
     bucket: Annotated[str | None, typer.Option(help="Name of the bucket.")] = None,
+    access_key: AccessKey = None,
+    anonymous: Anonymous = False,
+    read_only: Annotated[bool | None, typer.Option("--read-only/--writable", help="Whether writing is left untried.")] = None,
     whole_bucket: Annotated[bool, typer.Option("--whole-bucket", help="Confirm that the whole bucket is meant.")] = False,
     bandwidth: Annotated[int | None, typer.Option(help="Most bytes a second; 0 is no ceiling.")] = None,
     requests: Annotated[int | None, typer.Option(help="Most requests a second; 0 is no ceiling.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Change a volume, after its connection was checked with the change."""
+    """Change a volume, after its connection was checked with the change.
+
+    Where requests will go to another server, keys are sent with it, as `headrace volume add` takes them.
+    """
     said = {
         "name": new_name,
         "directory": directory,
         "provider": provider,
         "region": region,
         "endpoint": endpoint,
+        "addressing": addressing,
         "bucket": bucket,
+        "read_only": read_only,
         "confirm_root": whole_bucket or None,
         "bandwidth": bandwidth,
         "requests": requests,
     }
-    changes = {field: value for field, value in said.items() if value is not None}
+    changes: dict[str, Any] = {field: value for field, value in said.items() if value is not None}
     if not changes:
         raise UsageError("bad-setting", "nothing to change; give an option, as `headrace volume edit --help` lists them")
+    # Kept keys are not sent to another server. An edit of anything else leaves them alone, whatever the environment has.
+    if _OF_THE_SERVER & set(changes) and (access_key or anonymous):
+        changes["credentials"] = _keys(access_key, anonymous=anonymous)
     with control() as client:
-        volume = client.edit_volume(name, changes, client.volume(name)["revision"])
+        volume = client.edit_volume(name, changes, client.volume(name)["etag"])
     if as_json:
         return print_json(volume)
     _findings(volume["findings"])
@@ -180,7 +198,7 @@ def _keys(access_key: str | None, *, anonymous: bool) -> dict[str, Any]:
 
 
 def _place(volume: dict[str, Any]) -> str:
-    return f"{volume['bucket']}/{volume['directory']} at {volume['endpoint']}"
+    return printable(f"{volume['bucket']}/{volume['directory']} at {volume['endpoint']}")
 
 
 def _tell_check(check: dict[str, Any], *, as_json: bool) -> None:
@@ -196,4 +214,4 @@ def _tell_check(check: dict[str, Any], *, as_json: bool) -> None:
 def _findings(findings: list[dict[str, Any]]) -> None:
     tongue = language()
     for finding in findings:
-        print(f"{finding['level']}: {finding['field']}: {finding['cause'][tongue]}; {finding['remedy'][tongue]}")
+        print(printable(f"{finding['level']}: {finding['field']}: {finding['cause'][tongue]}; {finding['remedy'][tongue]}"))

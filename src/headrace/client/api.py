@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import httpx
 
-from headrace.errors import Exit, HeadraceError
+from headrace.errors import Exit, HeadraceError, UsageError
+from headrace.printable import printable
 
 # A connection check takes up to a minute.
 _SECONDS = 90.0
@@ -59,8 +60,7 @@ class ControlClient:
         return self._document("POST", "/v1/login")
 
     def providers(self) -> list[Document]:
-        answer: list[Document] = self._answer("GET", "/v1/providers").json()
-        return answer
+        return self._list("/v1/providers")
 
     def create_volume(self, volume: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", "/v1/volumes", json=volume, headers=_keyed(key))
@@ -74,8 +74,9 @@ class ControlClient:
     def volume(self, name: str) -> Document:
         return self._document("GET", _path("volumes", name))
 
-    def edit_volume(self, name: str, changes: Mapping[str, Any], revision: int) -> Document:
-        return self._document("PATCH", _path("volumes", name), json=changes, headers={"If-Match": f'"{revision}"'})
+    def edit_volume(self, name: str, changes: Mapping[str, Any], etag: str) -> Document:
+        """Changes a volume as it was when it was read: `etag` is in its document."""
+        return self._document("PATCH", _path("volumes", name), json=changes, headers={"If-Match": etag})
 
     def check_volume(self, name: str) -> Document:
         return self._document("POST", _path("volumes", name, "check"))
@@ -121,8 +122,7 @@ class ControlClient:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "rollback"), json={"version": version})
 
     def versions(self, volume: str, region: str) -> list[Document]:
-        found: list[Document] = self._answer("GET", _path("volumes", volume, "accelerations", region, "versions")).json()
-        return found
+        return self._list(_path("volumes", volume, "accelerations", region, "versions"))
 
     def create_region(self, region: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", "/v1/regions", json=region, headers=_keyed(key))
@@ -133,14 +133,16 @@ class ControlClient:
     def region(self, name: str) -> Document:
         return self._document("GET", _path("regions", name))
 
-    def edit_region(self, name: str, changes: Mapping[str, Any], revision: int) -> Document:
-        return self._document("PATCH", _path("regions", name), json=changes, headers={"If-Match": f'"{revision}"'})
+    def edit_region(self, name: str, changes: Mapping[str, Any], etag: str) -> Document:
+        """Changes how a region is shown, as it was when it was read: `etag` is in its document."""
+        return self._document("PATCH", _path("regions", name), json=changes, headers={"If-Match": etag})
 
     def delete_region(self, name: str) -> None:
         self._answer("DELETE", _path("regions", name))
 
-    def create_join_token(self, region: str, lasts_seconds: int = 3600) -> Document:
-        return self._document("POST", "/v1/join-tokens", json={"region": region, "lasts_seconds": lasts_seconds})
+    def create_join_token(self, region: str, lasts_seconds: int = 3600, key: str | None = None) -> Document:
+        said = {"region": region, "lasts_seconds": lasts_seconds}
+        return self._document("POST", "/v1/join-tokens", json=said, headers=_keyed(key))
 
     def nodes(self, **filters: str) -> Iterator[Document]:
         return self._pages("/v1/nodes", filters)
@@ -197,13 +199,30 @@ class ControlClient:
             after = {"after": answer["next"]}
 
     def _document(self, method: str, path: str, **more: Any) -> Document:
-        document: Document = self._answer(method, path, **more).json()
+        document = self._json(method, path, **more)
+        if not isinstance(document, dict):
+            raise self._foreign("something else than was asked for")
         return document
+
+    def _list(self, path: str) -> list[Document]:
+        found = self._json("GET", path)
+        if not isinstance(found, list):
+            raise self._foreign("something else than was asked for")
+        return found
+
+    def _json(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            return self._answer(method, path, **more).json()
+        except ValueError:
+            raise self._foreign("no JSON") from None
+
+    def _foreign(self, what: str) -> ControlFailure:
+        return ControlFailure("control-unreachable", f"{self._url} answers {what}, not as a control plane does; check the address")
 
     def _answer(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **more)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ControlFailure(
                 "control-unreachable",
                 f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`",
@@ -217,7 +236,7 @@ def _failure(answer: httpx.Response) -> ControlFailure:
     try:
         problem = answer.json()
         lines = [f"{problem['detail']}", *(_line(field, answer.request.headers["accept-language"]) for field in problem["fields"])]
-        return ControlFailure(str(problem["code"]), "\n".join(lines), problem, answer.status_code)
+        return ControlFailure(str(problem["code"]), "\n".join(printable(line) for line in lines), problem, answer.status_code)
     except (ValueError, KeyError, TypeError):
         return ControlFailure(
             "control-unreachable", f"{answer.request.url.host} answers {answer.status_code}, not as a control plane does; check the address"
@@ -230,7 +249,10 @@ def _line(finding: Document, language: str) -> str:
 
 
 def _trust(certificates: str | None) -> ssl.SSLContext | bool:
-    return ssl.create_default_context(cafile=certificates) if certificates else True
+    try:
+        return ssl.create_default_context(cafile=certificates) if certificates else True
+    except OSError as error:  # an SSLError too
+        raise UsageError("bad-setting", f"ca: {certificates} can't be used: {error}; give a file of certificates in PEM") from None
 
 
 def _keyed(key: str | None) -> dict[str, str]:

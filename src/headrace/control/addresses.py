@@ -2,7 +2,7 @@
 
 A name is resolved once, each address is held against the rules, and the connection goes to an address that was checked: a name that
 resolves to something else a moment later (DNS rebinding) gains nothing. Addresses that carry another one (IPv4 in IPv6, NAT64,
-6to4) are judged by both.
+6to4, Teredo) are judged by both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from headrace.errors import UsageError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Where IPv6 addresses end with an IPv4 one: NAT64, well known and local (RFC 6052, RFC 8215), IPv4-translated (RFC 2765), and
+# IPv4-compatible, which is obsolete and still understood by some.
+_ENDS_WITH_IPV4 = tuple(ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
+# `::` and `::1` are themselves, not 0.0.0.0 and 0.0.0.1.
+_THEMSELVES = 2**16
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ def _carried(address: Address) -> Iterator[Address]:
             yield address.ipv4_mapped
         if address.sixtofour is not None:
             yield address.sixtofour
-        if address in _NAT64:
+        if address.teredo is not None:
+            yield address.teredo[1]
+        if int(address) >= _THEMSELVES and any(address in network for network in _ENDS_WITH_IPV4):
             yield ipaddress.IPv4Address(address.packed[-4:])
 
 

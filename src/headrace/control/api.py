@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 
-from headrace.control.requests import allowed
+from headrace.control.requests import Guarded, allowed
 from headrace.control.tokens.caller import Caller
 
-router = APIRouter(prefix="/v1", tags=["api"])
+router = APIRouter(prefix="/v1", tags=["api"], route_class=Guarded)
 
 
 @router.get("/openapi.json", operation_id="openapi")

@@ -1,7 +1,8 @@
 """A creation that is sent again creates nothing again: it gets the first answer, as long as that is kept.
 
-The answer is written in the transaction of the change, sealed (it may hold a token's text). The request is remembered as a keyed
-digest, so that a key which comes with another request is refused.
+The key is claimed before anything is created: whoever sends the same at the same moment, to whatever replica, waits for the first one's
+transaction and gets its answer, or is the first when that failed. The answer is written in the transaction of the change, sealed (it may
+hold a token's text). The request is remembered as a keyed digest, so that a key which comes with another request is refused.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import Header
 from pydantic import BaseModel, SecretStr
-from sqlalchemy import LargeBinary, String, delete
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import LargeBinary, String, delete, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -63,35 +64,34 @@ class Replayable:
         if self._key is None:
             return None
         row = await self._session.get(Answered, (self._caller.subject, self._key))
-        if row is None:
-            return None
-        if row.at + _KEPT <= self._control.clock.now():
-            await self._session.delete(row)
-            await self._session.flush()
+        if row is None or row.at + _KEPT <= self._control.clock.now():
             return None
         if row.request != await self._control.vault.digest(self._session, self._request):
             raise refused("idempotency-mismatch")
         return kind.model_validate_json(await self._control.vault.open(self._session, row.answer, self._place))
+
+    async def claim(self, kind: type[Answer]) -> Answer | None:
+        """Makes the key this request's own, and None; or what was answered before. Whoever gets None creates, and calls `keep`."""
+        if self._key is None:
+            return None
+        session, now = self._session, self._control.clock.now()
+        mine = (Answered.subject == self._caller.subject, Answered.key == self._key)
+        await session.execute(delete(Answered).where(*mine, Answered.at <= now - _KEPT))
+        request = await self._control.vault.digest(session, self._request)
+        row = {"subject": self._caller.subject, "key": self._key, "request": request, "answer": b"", "at": now}
+        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        # Waits for another transaction that has inserted the same, until that is over.
+        claimed = await session.execute(insert(Answered).values(row).on_conflict_do_nothing().returning(Answered.key))
+        return None if claimed.first() is not None else await self.answer(kind)
 
     async def keep(self, answer: Answer) -> Answer:
         """Keeps the answer for whoever sends the same again, and returns it."""
         if self._key is None:
             return answer
         vault, session = self._control.vault, self._session
-        session.add(
-            Answered(
-                subject=self._caller.subject,
-                key=self._key,
-                request=await vault.digest(session, self._request),
-                answer=await vault.seal(session, answer.model_dump_json().encode(), self._place),
-                at=self._control.clock.now(),
-            )
-        )
-        try:
-            await session.flush()
-        except IntegrityError:
-            # The same request, at the same moment: whoever was second asks again and gets the first one's answer.
-            raise refused("database-away") from None
+        sealed = await vault.seal(session, answer.model_dump_json().encode(), self._place)
+        mine = (Answered.subject == self._caller.subject, Answered.key == self._key)
+        await session.execute(update(Answered).where(*mine).values(answer=sealed))
         return answer
 
     @property

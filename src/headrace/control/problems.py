@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.printable import printable
+
+# Of a text from a request that a sentence repeats.
+_REPEATED_MAX = 100
+
 
 @dataclass(frozen=True)
 class Text:
@@ -69,6 +74,11 @@ PROBLEMS: dict[str, Declared] = {
         Text("{operation} is not possible now: {reason}", "当前不能执行 {operation}：{reason}"),
         Text("{remedy}", "{remedy}"),
     ),
+    "last-administrator": Declared(
+        409,
+        Text("it is the last token that can make tokens for administrators", "这是最后一个可以创建管理员令牌的令牌"),
+        Text("make another one first", "请先创建另一个"),
+    ),
     "precondition-required": Declared(
         428,
         Text("an edit must say which revision it edits", "编辑时必须说明所基于的版本"),
@@ -104,22 +114,44 @@ PROBLEMS: dict[str, Declared] = {
         Text("{parts} of {of} parts of the snapshot are here", "快照的 {of} 个分片中只收到 {parts} 个"),
         Text("send the others", "请发送其余分片"),
     ),
+    "too-slow": Declared(
+        408,
+        Text("the body did not arrive within {seconds} seconds", "请求体未在 {seconds} 秒内到达"),
+        Text("send it again, over a faster way or in smaller parts", "请通过更快的网络或以更小的分片重新发送"),
+    ),
+    "too-many-checks": Declared(
+        503,
+        Text("as many connection checks run as may at once", "同时运行的连接校验已达上限"),
+        Text("try again in a moment", "请稍后重试"),
+    ),
+    # A connection that breaks while a change is committed does not say whether it was: none of these three claims to know.
     "database-away": Declared(
         503,
-        Text("the database cannot be reached or is busy; nothing was changed", "数据库不可用或繁忙；未做任何更改"),
-        Text("try again in a moment", "请稍后重试"),
+        Text("the database cannot be reached or is busy", "数据库不可用或繁忙"),
+        Text(
+            "try again in a moment; look first whether a change was made, or repeat it with the same Idempotency-Key",
+            "请稍后重试；若为更改，请先查看是否已生效，或使用相同的 Idempotency-Key 重试",
+        ),
     ),
     "database-full": Declared(
         507,
-        Text("the disk under the database is full; nothing was changed", "数据库所在磁盘已满；未做任何更改"),
+        Text("the disk under the database is full", "数据库所在磁盘已满"),
         Text("free space on it and try again", "请释放空间后重试"),
     ),
     "internal": Declared(
         500,
-        Text("the control plane failed; nothing was changed", "控制面出现内部错误；未做任何更改"),
+        Text("the control plane failed", "控制面出现内部错误"),
         Text("the log has the reason, under {request}", "日志中有原因，请求号 {request}"),
     ),
 }
+
+
+class Wrong(ValueError):
+    """What a validator of a model raises: cause and remedy in both languages."""
+
+    def __init__(self, cause: Text, remedy: Text) -> None:
+        super().__init__(cause.en)
+        self.cause, self.remedy = cause, remedy
 
 
 @dataclass(frozen=True)
@@ -182,5 +214,9 @@ class Problem(Exception):
 
 
 def refused(code: str, fields: Sequence[Finding] = (), **values: object) -> Problem:
-    """A problem to raise."""
-    return Problem(code, dict(values), fields)
+    """A problem to raise. What a request said is repeated in part only."""
+    return Problem(code, {name: _repeated(value) for name, value in values.items()}, fields)
+
+
+def _repeated(value: object) -> object:
+    return printable(value, _REPEATED_MAX) if isinstance(value, str) else value

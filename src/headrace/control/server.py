@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
+import ssl
+from pathlib import Path
 
 import uvicorn
+from sqlalchemy.exc import DBAPIError
 
 from headrace.control.app import create_app
 from headrace.control.clock import Clock
-from headrace.control.database import Database
+from headrace.control.database import Database, database_url
+from headrace.control.events.service import Subject, record
 from headrace.control.migrations import upgrade
+from headrace.control.ownership import own_directory, own_file
 from headrace.control.requests import ControlPlane
 from headrace.control.settings import ControlSettings
 from headrace.control.tokens import service as tokens
 from headrace.control.vault import Vault, open_master
 from headrace.control.watch import Watch
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, UsageError
 
 # Requests that are still answered when somebody asks it to end.
 _GRACE_SECONDS = 10
@@ -28,11 +32,18 @@ async def open_control(settings: ControlSettings, clock: Clock | None = None) ->
     _own(settings)
     clock = clock or Clock()
     database = Database(settings.database)
-    control = ControlPlane(settings, database, Vault(open_master(settings), clock), clock, Watch(database))
-    await upgrade(database)
-    async with database.writing() as session:
-        await control.vault.verify(session)
-        first = await tokens.first(session, clock)
+    try:
+        control = ControlPlane(settings, database, Vault(open_master(settings), clock), clock, Watch(database))
+        await upgrade(database)
+        async with database.writing() as session:
+            await control.vault.verify(session)
+            first = await tokens.first(session, clock)
+    except BaseException as error:
+        await database.close()
+        if isinstance(error, DBAPIError):
+            reason = str(error.orig).splitlines()[0]
+            raise HeadraceError("database-unusable", f"control database: {reason}; correct control_database, or its rights") from None
+        raise
     return control, first
 
 
@@ -46,6 +57,20 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._watch.end()
         await super().shutdown(sockets)
+
+
+async def new_admin_token(settings: ControlSettings) -> str:
+    """A one-time token of an administrator, for whoever holds the database: the way back in when every other token is lost."""
+    control, first = await open_control(settings)
+    try:
+        if first is not None:
+            return first
+        async with control.database.writing() as session:
+            row, text = await tokens.one_time(session, control.clock, "made on the control plane's machine")
+            record(session, control.clock, Subject("token", row.id, row.name, row.subject), "token-created", "headrace", "made on the host")
+        return text
+    finally:
+        await control.database.close()
 
 
 class Replica:
@@ -70,7 +95,8 @@ class Replica:
 
     @classmethod
     async def open(cls, settings: ControlSettings, clock: Clock | None = None) -> Replica:
-        """Listens first: a port that is taken is told before the database is touched."""
+        """Listens first: a port that is taken is told before the database is touched, and a certificate that is none before a token is made."""
+        _must_serve(settings)
         listening = _listen(settings)
         try:
             control, first = await open_control(settings, clock)
@@ -103,7 +129,22 @@ def _listen(settings: ControlSettings) -> socket.socket:
 
 
 def _own(settings: ControlSettings) -> None:
-    """The state directory, where anything is kept in it: nobody else may look into it."""
-    if settings.on_sqlite or not settings.master_key:
-        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(settings.state, 0o700)
+    """The state directory, where anything is kept in it, and SQLite's file, wherever it is (its journals get its mode)."""
+    uses_key_there = not settings.master_key and settings.master_key_file.parent == settings.state
+    path = database_url(settings.database).database if settings.on_sqlite else None
+    if uses_key_there or (path is not None and Path(path).parent == settings.state):
+        own_directory("control state", settings.state)
+    if path is not None:
+        own_file("control database", Path(path))
+
+
+def _must_serve(settings: ControlSettings) -> None:
+    """Raises UsageError for a certificate that HTTPS can't be served with."""
+    if settings.certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.certificate_key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            "bad-setting", f"control certificate: {settings.certificate} with its key can't be used: {error}; give both in PEM, made for each other"
+        ) from None

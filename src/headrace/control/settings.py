@@ -25,8 +25,11 @@ SETTINGS = (
     Setting("control_master_key_file", "path", "", "File with the master key. Default: master.key in the state directory, made at the first start "
             "when the database is SQLite; several replicas must be given the same one."),
     Setting("control_origins_allow", "names", "", "Networks that endpoints may be in although they are denied below, separated by commas."),
-    Setting("control_origins_deny", "names", "169.254.0.0/16,fe80::/10,fd00:ec2::/32,0.0.0.0/8,::/128,224.0.0.0/4,ff00::/8",
-            "Networks that endpoints may not be in: link-local, where clouds keep credentials of machines, and what is no host's address."),
+    Setting("control_origins_deny", "names",
+            "127.0.0.0/8,::1/128,169.254.0.0/16,fe80::/10,100.100.100.200/32,168.63.129.16/32,192.0.0.192/32,fd00:ec2::/32,fd20:ce::/32,"
+            "64:ff9b:1::/48,0.0.0.0/8,::/128,224.0.0.0/4,ff00::/8",
+            "Networks that endpoints may not be in: this machine itself, where clouds keep credentials of machines (link-local, and what "
+            "Alibaba Cloud, AWS, Azure, Google and Oracle use besides), NAT64 of a site, and what is no host's address."),
 )  # fmt: skip
 
 

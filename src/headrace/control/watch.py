@@ -20,7 +20,7 @@ class Watch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = asyncio.Lock()
+        self._asking: asyncio.Task[dict[str, int]] | None = None
         self._seen: dict[str, int] = {}
         self._at = -1.0
         self._ended = False
@@ -40,9 +40,15 @@ class Watch:
             await asyncio.sleep(min(left, _FRESH_SECONDS))
 
     async def _versions(self) -> dict[str, int]:
-        async with self._lock:
-            if time.monotonic() - self._at >= _FRESH_SECONDS:
-                async with self._database.reading() as session:
-                    self._seen = await regions.desired_versions(session)
-                self._at = time.monotonic()
+        """A copy that is fresh. All who wait share one question, and its failure: a database that hangs is not waited for one after the other."""
+        if time.monotonic() - self._at < _FRESH_SECONDS:
             return self._seen
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> dict[str, int]:
+        async with self._database.reading() as session:
+            self._seen = await regions.desired_versions(session)
+        self._at = time.monotonic()
+        return self._seen

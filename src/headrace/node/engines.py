@@ -40,14 +40,14 @@ def drop_stand_ins(settings: Settings) -> None:
         shutil.rmtree(left)
 
 
-def add_origin(engine: Engine, settings: Settings, origin_id: str, bucket: str, origin: dict[str, Any]) -> None:
-    """Makes a resolved origin (see `resolver.resolve`) known to the engine."""
+def add_origin(engine: Engine, settings: Settings, origin_id: str, bucket: str, origin: dict[str, Any], *, learn_order: bool = True) -> None:
+    """Makes a resolved origin (see `resolver.resolve`) known to the engine. Its loads are learned from if the settings allow it too."""
     engine.add_origin(
         origin_id, endpoint=origin["endpoint"], bucket=bucket, region=origin["region"],
         addressing=origin["addressing"], anonymous=origin["anonymous"], ca_bundle=origin["ca_bundle"],
         proxy=origin["proxy"], source_addresses=list(settings.interfaces), max_connections=settings.connections,
         deadline_seconds=settings.deadline, max_bytes_per_second=settings.origin_bandwidth or None,
-        max_requests_per_second=settings.origin_requests or None,
+        max_requests_per_second=settings.origin_requests or None, learn_order=learn_order and settings.learn_order,
     )  # fmt: skip
     if origin["access_key"]:
         engine.set_credentials(origin_id, origin["access_key"], origin["secret_key"], origin["session_token"])

@@ -15,6 +15,7 @@ from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import BusyFailure, MountFailure, NotFound, UsageError, from_code
 from headrace.node import resolver
 from headrace.node.agent.methods import CONTROL_METHODS
+from headrace.node.engines import add_origin
 from headrace.node.finding import find_mount, inside
 from headrace.node.listing import publish_listing
 from headrace.node.metrics import text as prometheus
@@ -396,7 +397,8 @@ def renew(node: Node, mount_id: str, environment: dict[str, str] | None) -> dict
 def _try_out(node: Node, entry: dict[str, Any], origin: dict[str, Any]) -> None:
     """Begins a listing of the mount's prefix with other credentials. Raises EngineError as the origin refuses them."""
     trial, candidate = secrets.token_hex(6), _store(node, entry).candidate()
-    node.add_origin(node.engine, trial, {**entry, "origin": {**entry["origin"], **{name: origin[name] for name in _KEYS}}})
+    # The engine's alone: nothing is learned from it.
+    add_origin(node.engine, node.settings, trial, entry["bucket"], {**entry["origin"], **{name: origin[name] for name in _KEYS}})
     try:
         node.engine.list(trial, entry["prefix"], str(candidate), 1, lambda _files, _bytes: False)
     except EngineError as error:
@@ -404,7 +406,7 @@ def _try_out(node: Node, entry: dict[str, Any], origin: dict[str, Any]) -> None:
             raise
     finally:
         candidate.unlink(missing_ok=True)
-        node.remove_origin(trial)
+        node.engine.remove_origin(trial)
 
 
 def credentials(node: Node, params: Params, _: Progress) -> dict[str, Any]:

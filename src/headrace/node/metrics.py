@@ -27,8 +27,8 @@ METRICS: dict[str, str] = {
     "dropped_bytes_total": "Bytes given up unread because memory was needed; fetched again if asked for.",
     "demand_flights_total": "Ranges fetched because a reader waited.",
     "prefetch_flights_total": "Ranges fetched ahead of readers.",
-    "prefetched_bytes_total": "Bytes of files of 1 MiB and more asked for ahead of readers.",
-    "prefetched_used_bytes_total": "Of these, bytes that a reader asked for afterwards, through the node.",
+    "prefetched_bytes_total": "Bytes of files of 1 MiB and more asked for ahead of readers, each time they are (again after an eviction).",
+    "prefetched_used_bytes_total": "Of these, bytes that a reader then asked for through the node, once for each time they were asked for ahead.",
     "flights_queued": "Ranges that wait for a connection now.",
     # Memory
     "buffer_limit_bytes": "The memory budget.",

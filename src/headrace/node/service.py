@@ -26,7 +26,7 @@ from headrace.node.agent.membership import Membership
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
 from headrace.node.keeper import Kept, send_all
-from headrace.node.orders import Learning
+from headrace.node.learning import Learning
 from headrace.node.parameters import checked
 from headrace.node.protocol import PROTOCOL, Lines, Malformed
 from headrace.node.runtime import other_end
@@ -112,6 +112,7 @@ class Node:
         self.membership = Membership(self)
         try:
             self.engine = self._start_engine()
+            self.learning.start()
         except EngineError as error:
             # Commands get the reason; without an engine there is nothing else to do.
             self.fault = HeadraceError(error.code, error.message)
@@ -161,11 +162,13 @@ class Node:
 
     def add_origin(self, engine: Engine, origin_id: str, mount: dict[str, Any]) -> None:
         add_origin(engine, self.settings, origin_id, mount["bucket"], mount["origin"])
-        self.learning.recall(engine, origin_id, mount)
+        self.learning.add(engine, origin_id, mount)
 
     def remove_origin(self, origin_id: str) -> None:
-        self.learning.settle(self.engine, origin_id)
-        self.engine.remove_origin(origin_id)
+        try:
+            self.learning.settle(self.engine, origin_id)
+        finally:
+            self.engine.remove_origin(origin_id)
 
     # The keeper
 

@@ -74,7 +74,8 @@ class OwnEngine:
         self._origin = secrets.token_hex(6)
         self._closed = False
         try:
-            add_origin(self._engine, settings, self._origin, bucket, origin)
+            # Nobody would keep what was learned.
+            add_origin(self._engine, settings, self._origin, bucket, origin, learn_order=False)
             with self._shared.listing:
                 self.version = self._choose(store, request["snapshot"], progress)
         except EngineError as error:

@@ -48,7 +48,7 @@ class Volume:
         cache_dir: Cache directories as in HEADRACE_CACHE_DIR; each choice has a node of its own. None: the usual one.
         cache_size: Size of the cache, such as "200Gi"; matters when this starts the node, or without one.
         memory: Budget for buffers, such as "256Mi"; matters as above.
-        node: False runs an engine inside this process, with `cache_dir` for itself alone.
+        node: False runs an engine inside this process, with `cache_dir` for itself alone. It learns no order of loads, and goes by none.
         progress: Called with {"phase": "list", "files": int, "bytes": int} about five times a second while the bucket is listed.
 
     Credentials come from the environment of this process, as AWS tools read it; the node keeps them in memory only.

@@ -33,8 +33,9 @@ class RunningControl:
 
 @contextmanager
 def control_plane(state: Path, database: str | None = None, **options: str) -> Iterator[RunningControl]:
-    """A replica whose state is in a directory; `options` are settings by name, without `control_`."""
-    given: dict[str, str | None] = {f"control_{name}": value for name, value in options.items()}
+    """A replica whose state is in a directory; `options` are settings by name, without `control_`. Origins may be on this machine."""
+    given: dict[str, str | None] = {"control_origins_allow": "127.0.0.0/8,::1/128"}
+    given |= {f"control_{name}": value for name, value in options.items()}
     given |= {"control_state": str(state), "control_database": database, "control_listen": "127.0.0.1:0"}
     chosen = settings.load(given, {})
     replica = _Replica(chosen)

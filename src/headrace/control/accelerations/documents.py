@@ -12,7 +12,8 @@ from headrace.control.accelerations import service
 from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.placement import Placement
 from headrace.control.accelerations.states import Condition, State
-from headrace.control.texts import Line, Name
+from headrace.control.problems import Text, Wrong
+from headrace.control.texts import LabelValue, Line, Name
 
 Pattern = Annotated[Line, Field(max_length=255)]
 Seconds = Annotated[int, Field(ge=1, le=10 * 366 * 86_400)]
@@ -31,7 +32,10 @@ class SelectionDocument(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> SelectionDocument:
         if (self.kind == "patterns") != bool(self.include or self.exclude):
-            raise ValueError("patterns come with the kind `patterns`, and it with them; give both or neither")
+            raise Wrong(
+                Text("patterns come with the kind `patterns`, and it with them", "模式与类型 `patterns` 须同时给出"),
+                Text("give both or neither", "请同时填写或都不填写"),
+            )
         return self
 
 
@@ -42,12 +46,15 @@ class PlacementDocument(BaseModel):
 
     kind: Literal["all", "number", "labels"] = "all"
     number: Annotated[int, Field(ge=0, le=100_000)] = 0
-    labels: Annotated[dict[Line, Annotated[str, Field(max_length=255)]], Field(max_length=64)] = {}
+    labels: Annotated[dict[Line, LabelValue], Field(max_length=64)] = {}
 
     @model_validator(mode="after")
     def _whole(self) -> PlacementDocument:
         if (self.kind == "number") != bool(self.number) or (self.kind == "labels") != bool(self.labels):
-            raise ValueError("a number comes with the kind `number`, labels with the kind `labels`; give what the kind needs and nothing else")
+            raise Wrong(
+                Text("a number comes with the kind `number`, labels with the kind `labels`", "数量对应类型 `number`，标签对应类型 `labels`"),
+                Text("give what the kind needs and nothing else", "请只填写该类型所需的内容"),
+            )
         return self
 
 
@@ -66,7 +73,10 @@ class Start(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> Start:
         if self.release_seconds < self.expire_seconds:
-            raise ValueError("release_seconds is less than expire_seconds; what is released has expired before")
+            raise Wrong(
+                Text("release_seconds is less than expire_seconds", "release_seconds 小于 expire_seconds"),
+                Text("give more: what is released has expired before", "请增大：释放发生在过期之后"),
+            )
         return self
 
     def wanted(self) -> service.Wanted:

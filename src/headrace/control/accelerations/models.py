@@ -76,6 +76,9 @@ class SnapshotPart(Base):
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     part: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     content: Mapped[bytes] = mapped_column(LargeBinary)
+    # When, and for whom, it was sent: one that no version needs in the end is forgotten.
+    sent: Mapped[datetime] = mapped_column(Instant)
+    acceleration_id: Mapped[str] = mapped_column(String(26), index=True)
 
 
 class Holding(Base):

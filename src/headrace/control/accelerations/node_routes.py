@@ -16,16 +16,15 @@ from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
 from headrace.control.problems import refused
 from headrace.control.regions import service as regions
-from headrace.control.requests import Control
-from headrace.control.texts import Line
+from headrace.control.requests import Control, Guarded
+from headrace.control.texts import IdPath, Line, SoughtId
 from headrace.control.volumes import service as volumes
 
-router = APIRouter(prefix="/v1/node", tags=["nodes"])
+router = APIRouter(prefix="/v1/node", tags=["nodes"], route_class=Guarded)
 
 # Less than what proxies let a request wait for an answer.
 _WAIT_MAX = 30.0
 _DIGEST = r"^[0-9a-f]{64}$"
-Identifier = Annotated[str, Path(max_length=26)]
 Listing = Annotated[int, Query(ge=1, le=2**31 - 1, description="The listing that this answers.")]
 Digest = Annotated[str, Path(pattern=_DIGEST)]
 Part = Annotated[int, Path(ge=0, lt=service.PARTS_MAX)]
@@ -121,7 +120,7 @@ class Holds(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    acceleration: Annotated[str, Field(max_length=26)]
+    acceleration: SoughtId
     version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     files: Count
     files_total: Count
@@ -137,7 +136,7 @@ class Progress(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     held: Annotated[list[Holds], Field(max_length=1000)] = []
-    listing: Annotated[list[Annotated[str, Field(max_length=26)]], Field(max_length=1000)] = []
+    listing: Annotated[list[SoughtId], Field(max_length=1000)] = []
 
 
 @router.get("/desired", operation_id="desired")
@@ -174,7 +173,7 @@ async def desired(
 
 
 @router.get("/volumes/{identifier}/credentials", operation_id="node_credentials")
-async def node_credentials(identifier: Identifier, control: Control, identity: OfNode) -> Credentials:
+async def node_credentials(identifier: IdPath, control: Control, identity: OfNode) -> Credentials:
     """Keys of a volume that is accelerated in the node's region; of any other they are refused."""
     async with control.database.reading() as session:
         if all(row.volume_id != identifier for row in await service.in_region(session, identity.region_id)):
@@ -186,13 +185,13 @@ async def node_credentials(identifier: Identifier, control: Control, identity: O
 
 @router.put("/accelerations/{identifier}/snapshots/{digest}/{part}", operation_id="send_snapshot_part", status_code=204)
 async def send_snapshot_part(
-    identifier: Identifier, digest: Digest, part: Part, listing: Listing, request: Request, control: Control, identity: OfNode
+    identifier: IdPath, digest: Digest, part: Part, listing: Listing, request: Request, control: Control, identity: OfNode
 ) -> None:
     """Keeps a part of a snapshot, at most 1 MiB; sent again it changes nothing."""
     content = await request.body()
     async with control.database.writing() as session:
         row = await service.by_id(session, identifier, lock=True)
-        await service.keep_part(session, row, identity.id, listing, digest, part, content)
+        await service.keep_part(session, control.clock, row, identity.id, listing, digest, part, content)
 
 
 @router.get("/snapshots/{digest}/{part}", operation_id="snapshot_part")
@@ -203,7 +202,7 @@ async def snapshot_part(digest: Digest, part: Part, control: Control, _identity:
 
 
 @router.post("/accelerations/{identifier}/published", operation_id="publish_snapshot")
-async def publish_snapshot(identifier: Identifier, body: Published, control: Control, identity: OfNode) -> VersionNumber:
+async def publish_snapshot(identifier: IdPath, body: Published, control: Control, identity: OfNode) -> VersionNumber:
     """Makes a snapshot a version, or finds that nothing is new."""
     async with control.database.writing() as session:
         row = await service.by_id(session, identifier, lock=True)
@@ -214,7 +213,7 @@ async def publish_snapshot(identifier: Identifier, body: Published, control: Con
 
 
 @router.post("/accelerations/{identifier}/failed", operation_id="listing_failed", status_code=204)
-async def listing_failed(identifier: Identifier, body: Failed, control: Control, identity: OfNode) -> None:
+async def listing_failed(identifier: IdPath, body: Failed, control: Control, identity: OfNode) -> None:
     """The listing failed: the pull fails with it."""
     async with control.database.writing() as session:
         row = await service.by_id(session, identifier, lock=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations import service
@@ -27,15 +27,15 @@ from headrace.control.accelerations.sweeping import candidates, names_of
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf
 from headrace.control.regions import service as regions
-from headrace.control.requests import Control, ControlPlane, allowed
+from headrace.control.requests import Control, ControlPlane, Guarded, allowed
+from headrace.control.texts import NamePath, SoughtName
 from headrace.control.tokens.caller import Caller
 from headrace.control.volumes import service as volumes
 
-router = APIRouter(prefix="/v1", tags=["accelerations"])
+router = APIRouter(prefix="/v1", tags=["accelerations"], route_class=Guarded)
 
 Reader = Annotated[Caller, allowed("accelerations:read")]
 Writer = Annotated[Caller, allowed("accelerations:write")]
-Named = Annotated[str, Path(max_length=63)]
 _ONE = "/volumes/{volume}/accelerations/{region}"
 
 
@@ -68,11 +68,11 @@ async def _document(control: ControlPlane, session: AsyncSession, row: Accelerat
 
 
 @router.post("/volumes/{volume}/accelerations", operation_id="start_acceleration", status_code=201)
-async def start_acceleration(volume: Named, body: Start, control: Control, caller: Writer, key: Key = None) -> AccelerationDocument:
+async def start_acceleration(volume: NamePath, body: Start, control: Control, caller: Writer, key: Key = None) -> AccelerationDocument:
     """Begins to accelerate a volume in a region (开始加速): lists the directory, then pulls what is selected. It can be mounted in between."""
     async with control.database.writing() as session:
         once = Replayable(control, session, caller, f"start_acceleration {volume}", key, body)
-        if (before := await once.answer(AccelerationDocument)) is not None:
+        if (before := await once.claim(AccelerationDocument)) is not None:
             return before
         found = await volumes.find(session, caller, volume, lock=True)
         region = await regions.find(session, body.region)
@@ -97,8 +97,8 @@ async def list_accelerations(
     caller: Reader,
     after: After = None,
     limit: Limit = 50,
-    region: Annotated[str | None, Query(max_length=63)] = None,
-    volume: Annotated[str | None, Query(max_length=63)] = None,
+    region: Annotated[SoughtName | None, Query()] = None,
+    volume: Annotated[SoughtName | None, Query()] = None,
     state: Literal["idle", "syncing", "active", "expiring"] | None = None,
 ) -> PageOf[AccelerationDocument]:
     """Accelerations, in the order in which they were first started; a user sees those of own volumes."""
@@ -111,7 +111,7 @@ async def list_accelerations(
 
 
 @router.get(_ONE, operation_id="show_acceleration")
-async def show_acceleration(volume: Named, region: Named, control: Control, caller: Reader) -> AccelerationDocument:
+async def show_acceleration(volume: NamePath, region: NamePath, control: Control, caller: Reader) -> AccelerationDocument:
     """One acceleration, with the progress of its pull."""
     async with control.database.reading() as session:
         names = Names(volume, region)
@@ -119,7 +119,7 @@ async def show_acceleration(volume: Named, region: Named, control: Control, call
 
 
 @router.post(f"{_ONE}/release", operation_id="release_acceleration")
-async def release_acceleration(volume: Named, region: Named, control: Control, caller: Writer) -> AccelerationDocument:
+async def release_acceleration(volume: NamePath, region: NamePath, control: Control, caller: Writer) -> AccelerationDocument:
     """Releases what is held, on every node (手动释放). The volume stays."""
     async with _locked(control, caller, volume, region) as one:
         await service.release(one.session, control.clock, one.row, caller, one.names)
@@ -127,7 +127,7 @@ async def release_acceleration(volume: Named, region: Named, control: Control, c
 
 
 @router.post(f"{_ONE}/refresh", operation_id="refresh_acceleration")
-async def refresh_acceleration(volume: Named, region: Named, body: Refresh, control: Control, caller: Writer) -> AccelerationDocument:
+async def refresh_acceleration(volume: NamePath, region: NamePath, body: Refresh, control: Control, caller: Writer) -> AccelerationDocument:
     """Lists the origin again (回源上游), and pulls what is new. Readers keep the old version until the new one is current."""
     async with _locked(control, caller, volume, region) as one:
         await service.refresh(one.session, control.clock, one.row, caller, one.names, one.nodes, at_once=body.at_once)
@@ -135,7 +135,7 @@ async def refresh_acceleration(volume: Named, region: Named, body: Refresh, cont
 
 
 @router.post(f"{_ONE}/cancel", operation_id="cancel_pull")
-async def cancel_pull(volume: Named, region: Named, control: Control, caller: Writer) -> AccelerationDocument:
+async def cancel_pull(volume: NamePath, region: NamePath, control: Control, caller: Writer) -> AccelerationDocument:
     """Ends a pull, as if it had failed. For administrators."""
     async with _locked(control, caller, volume, region) as one:
         await service.cancel(one.session, control.clock, one.row, caller, one.names)
@@ -143,7 +143,7 @@ async def cancel_pull(volume: Named, region: Named, control: Control, caller: Wr
 
 
 @router.post(f"{_ONE}/rollback", operation_id="roll_back")
-async def roll_back(volume: Named, region: Named, body: RollBack, control: Control, caller: Writer) -> AccelerationDocument:
+async def roll_back(volume: NamePath, region: NamePath, body: RollBack, control: Control, caller: Writer) -> AccelerationDocument:
     """Makes a kept version current."""
     async with _locked(control, caller, volume, region) as one:
         await service.roll_back(one.session, control.clock, one.row, caller, one.names, body.version)
@@ -151,7 +151,7 @@ async def roll_back(volume: Named, region: Named, body: RollBack, control: Contr
 
 
 @router.get(f"{_ONE}/versions", operation_id="list_versions")
-async def list_versions(volume: Named, region: Named, control: Control, caller: Reader) -> list[VersionDocument]:
+async def list_versions(volume: NamePath, region: NamePath, control: Control, caller: Reader) -> list[VersionDocument]:
     """Kept versions, oldest first."""
     async with control.database.reading() as session:
         row = await _found(session, caller, Names(volume, region))

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, and_, delete, func, or_, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, delete, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from headrace.control.accelerations.models import Acceleration, Holding, SnapshotPart, Version
 from headrace.control.accelerations.placement import Candidate, Placement, holders, ranked
@@ -30,6 +31,8 @@ LISTER_LASTS = timedelta(seconds=60)
 # A pull that gets no further for this long fails.
 STALLED_AFTER = timedelta(minutes=10)
 PART_BYTES = 2**20
+# Parts that were sent and never published; longer than a listing that gets further takes to send them.
+_UNPUBLISHED_LASTS = timedelta(hours=6)
 # A list of a million files is 100 of these.
 PARTS_MAX = 1024
 _NO_REASON: dict[str, str] = {}
@@ -211,11 +214,24 @@ async def listing_failed(session: AsyncSession, clock: Clock, row: Acceleration,
     await fail(session, clock, row, names, Text(reason, reason), who=f"node {node_id}")
 
 
-async def keep_part(session: AsyncSession, row: Acceleration, node_id: str, listing: int, digest: str, part: int, content: bytes) -> None:
-    """Keeps a part of a snapshot; one that is there already is the same."""
+async def keep_part(
+    session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, listing: int, digest: str, part: int, content: bytes
+) -> None:
+    """Keeps a part of a snapshot; one that is there already is the same. Another list that was begun before is forgotten: there is one at a time."""
     _must_be_lister(row, node_id, listing)
-    if await session.get(SnapshotPart, (digest, part)) is None:
-        session.add(SnapshotPart(digest=digest, part=part, content=content))
+    known = await session.get(SnapshotPart, (digest, part))
+    if known is not None:
+        known.sent, known.acceleration_id = clock.now(), row.id
+    else:
+        others = SnapshotPart.acceleration_id == row.id, SnapshotPart.digest != digest, SnapshotPart.digest.not_in(select(Version.digest))
+        await session.execute(delete(SnapshotPart).where(*others))
+        session.add(SnapshotPart(digest=digest, part=part, content=content, sent=clock.now(), acceleration_id=row.id))
+
+
+async def drop_unpublished(session: AsyncSession, now: datetime) -> None:
+    """Forgets parts of lists that nobody published in time."""
+    old = SnapshotPart.sent <= now - _UNPUBLISHED_LASTS
+    await session.execute(delete(SnapshotPart).where(old, SnapshotPart.digest.not_in(select(Version.digest))))
 
 
 async def told(session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, held: Held, names: Names, nodes: Sequence[Candidate]) -> None:
@@ -292,8 +308,8 @@ async def sweep(session: AsyncSession, clock: Clock, row: Acceleration, names: N
 async def due(session: AsyncSession, now: datetime) -> list[str]:
     """Ids of accelerations that `sweep` may have something to do for: those that pull, and those that nobody has used for long."""
     used_ms, now_ms = type_coerce(Acceleration.used, BigInteger), int(now.timestamp() * 1000)
-    unused = and_(Acceleration.state == State.ACTIVE.value, used_ms + Acceleration.expire_seconds * 1000 < now_ms)
-    forgotten = and_(Acceleration.state == State.EXPIRING.value, used_ms + Acceleration.release_seconds * 1000 < now_ms)
+    unused = and_(Acceleration.state == State.ACTIVE.value, used_ms + _milliseconds(Acceleration.expire_seconds) < now_ms)
+    forgotten = and_(Acceleration.state == State.EXPIRING.value, used_ms + _milliseconds(Acceleration.release_seconds) < now_ms)
     query = select(Acceleration.id).where(or_(Acceleration.state == State.SYNCING.value, unused, forgotten)).order_by(Acceleration.id)
     return list(await session.scalars(query))
 
@@ -331,6 +347,11 @@ async def listed(
     return await page(session, query, Acceleration.id, after=after_id, limit=limit)
 
 
+def _milliseconds(seconds: InstrumentedAttribute[int]) -> ColumnElement[int]:
+    """Widened first: a month in milliseconds is more than PostgreSQL's integer holds."""
+    return cast(seconds, BigInteger) * 1000
+
+
 async def in_region(session: AsyncSession, region_id: str) -> Sequence[Acceleration]:
     """What is not idle in a region."""
     return (await session.scalars(select(Acceleration).where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value))).all()
@@ -341,6 +362,16 @@ async def busy_regions(session: AsyncSession, volume_id: str) -> list[str]:
     return list(
         await session.scalars(select(Acceleration.region_id).where(Acceleration.volume_id == volume_id, Acceleration.state != State.IDLE.value))
     )
+
+
+async def forget_region(session: AsyncSession, region_id: str) -> None:
+    """Takes the idle accelerations of a region away with it."""
+    await session.execute(delete(Acceleration).where(Acceleration.region_id == region_id))
+
+
+async def forget_node(session: AsyncSession, node_id: str) -> None:
+    """A node is gone, and what it held with it: 加速用量 counts it no more."""
+    await session.execute(delete(Holding).where(Holding.node_id == node_id))
 
 
 async def forget_volume(session: AsyncSession, volume_id: str) -> None:

@@ -1,14 +1,12 @@
-"""What time brings about, done by every replica every few seconds: each acceleration in a transaction of its own, on its locked row.
+"""What time brings about, by every replica every few seconds (`background.py`).
 
-There is no leader: whoever comes second finds that nothing is left to do.
+Each acceleration has a transaction of its own, on its locked row. There is no leader: whoever comes second finds that nothing is left to do.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations import service
@@ -16,15 +14,12 @@ from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.service import Names
 from headrace.control.clock import Clock
-from headrace.control.database import Database
+from headrace.control.database import Database, DatabaseAway
 from headrace.control.nodes import service as nodes
-from headrace.control.problems import Problem
 from headrace.control.regions import service as regions
 from headrace.control.volumes import service as volumes
 
 log = logging.getLogger("headrace.control")
-
-_EVERY_SECONDS = 2.0
 
 
 async def names_of(session: AsyncSession, row: Acceleration) -> Names:
@@ -43,20 +38,19 @@ async def sweep_once(database: Database, clock: Clock) -> None:
     async with database.reading() as session:
         waiting = await service.due(session, clock.now())
     for identifier in waiting:
-        async with database.writing() as session:
-            try:
-                row = await service.by_id(session, identifier, lock=True)
-            except Problem:
-                continue  # it went away with its volume
-            names = await names_of(session, row)
-            await service.sweep(session, clock, row, names, await candidates(session, clock, row.region_id))
-
-
-async def sweep_for_ever(database: Database, clock: Clock) -> None:
-    """Sweeps until cancelled; a database that is away for a while is waited for."""
-    while True:
         try:
-            await sweep_once(database, clock)
-        except (SQLAlchemyError, OSError) as error:
-            log.warning("sweeping: %s", str(error).splitlines()[0])
-        await asyncio.sleep(_EVERY_SECONDS)
+            async with database.writing() as session:
+                await _sweep(session, clock, identifier)
+        except DatabaseAway:
+            raise
+        except Exception:
+            # One that can't be swept must not keep all others from it.
+            log.exception("sweeping the acceleration %s", identifier)
+
+
+async def _sweep(session: AsyncSession, clock: Clock, identifier: str) -> None:
+    row = await service.lookup(session, identifier, lock=True)
+    if row is None:
+        return  # it went away with its volume
+    names = await names_of(session, row)
+    await service.sweep(session, clock, row, names, await candidates(session, clock, row.region_id))

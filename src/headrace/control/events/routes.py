@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from headrace.control.events import service
 from headrace.control.pages import After, Limit, PageOf, page_of
-from headrace.control.requests import Control, allowed
+from headrace.control.requests import Control, Guarded, allowed
+from headrace.control.texts import SoughtId, SoughtName
 from headrace.control.tokens.caller import Caller
 
-router = APIRouter(prefix="/v1/events", tags=["events"])
+router = APIRouter(prefix="/v1/events", tags=["events"], route_class=Guarded)
 
 
 class EventDocument(BaseModel):
@@ -39,8 +40,8 @@ async def list_events(
     caller: Annotated[Caller, allowed("events:read")],
     after: After = None,
     limit: Limit = 50,
-    noun: Annotated[str | None, Query(max_length=32)] = None,
-    object_id: Annotated[str | None, Query(max_length=26)] = None,
+    noun: Annotated[SoughtName | None, Query(max_length=32)] = None,
+    object_id: Annotated[SoughtId | None, Query()] = None,
 ) -> PageOf[EventDocument]:
     """What changed, newest first; a user sees what concerns own objects."""
     async with control.database.reading() as session:

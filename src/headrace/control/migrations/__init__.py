@@ -7,19 +7,30 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from headrace.control.database import Database
+from headrace.errors import HeadraceError
 
 # Any number that nobody else locks.
 _LOCK = 0x68656164726163
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
-    """Brings the schema to a revision, in one transaction."""
-    async with database.writing() as session:
-        await (await session.connection()).run_sync(_run, revision)
+    """Brings the schema to a revision, in one transaction. It may take long, and waits for another replica that does the same."""
+    patient = Database(database.url, patient=True)
+    try:
+        async with patient.writing() as session:
+            await (await session.connection()).run_sync(_run, revision)
+    except CommandError as error:
+        raise HeadraceError(
+            "database-newer",
+            f"control database: this version does not know its schema ({error}); run the version that wrote it, or a newer one",
+        ) from None
+    finally:
+        await patient.close()
 
 
 def newest() -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials
 
 from headrace.control.nodes import service
 from headrace.control.problems import refused
-from headrace.control.requests import Bearer, Control
+from headrace.control.requests import ControlPlane, guarded_by
 
 
-async def _enrolled(control: Control, bearer: Bearer) -> service.Identity:
+async def _enrolled(control: ControlPlane, bearer: HTTPAuthorizationCredentials | None) -> service.Identity:
     if bearer is None:
         raise refused("unauthenticated")
     async with control.database.reading() as session:
@@ -21,4 +22,4 @@ async def _enrolled(control: Control, bearer: Bearer) -> service.Identity:
     return found
 
 
-OfNode = Annotated[service.Identity, Depends(_enrolled)]
+OfNode = Annotated[service.Identity, Depends(guarded_by(_enrolled))]

@@ -39,3 +39,5 @@ class JoinToken(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     created: Mapped[datetime] = mapped_column(Instant)
     expires: Mapped[datetime] = mapped_column(Instant)
+    # The node that joined with it; it may ask again under the same name as long as it was never heard.
+    spent_by: Mapped[str | None] = mapped_column(String(26))

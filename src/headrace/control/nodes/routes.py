@@ -5,28 +5,45 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from fastapi import APIRouter, Depends, Query
+from fastapi.security import HTTPAuthorizationCredentials
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
+from headrace.control.idempotency import Key, Replayable
 from headrace.control.nodes import service
 from headrace.control.nodes.identity import OfNode
 from headrace.control.nodes.models import Node
 from headrace.control.pages import After, Limit, Page, PageOf
 from headrace.control.problems import refused
 from headrace.control.regions import service as regions
-from headrace.control.requests import Bearer, Control, allowed
-from headrace.control.texts import Line, Name
+from headrace.control.requests import Control, ControlPlane, Guarded, allowed, guarded_by
+from headrace.control.texts import IdPath, LabelValue, Line, Name, SoughtName
 from headrace.control.tokens.caller import Caller
+from headrace.printable import printable
 
-router = APIRouter(prefix="/v1", tags=["nodes"])
+router = APIRouter(prefix="/v1", tags=["nodes"], route_class=Guarded)
 
 Reader = Annotated[Caller, allowed("nodes:read")]
 Writer = Annotated[Caller, allowed("nodes:write")]
-Identifier = Annotated[str, Path(max_length=26)]
 Bytes = Annotated[int, Field(ge=0, le=2**62)]
 _LABELS_MAX = 64
 _HEALTH_MAX = 64
+
+
+def _shown(value: object) -> object:
+    """Texts of a node as they can be kept and shown: paths may hold anything, and a heartbeat is not refused for that."""
+    return printable(value, _TEXT_MAX) if isinstance(value, str) else value
+
+
+_TEXT_MAX = 512
+_Shown = Annotated[str, BeforeValidator(_shown)]
+# JSON as Python reads it has NaN, infinities and numbers of any length, which no database keeps.
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Whole = Annotated[int, Field(ge=-(2**62), le=2**62)]
+Measure = bool | _Whole | _Number | _Shown | Annotated[list[_Shown], Field(max_length=_HEALTH_MAX)]
+Health = Annotated[dict[Annotated[Line, Field(max_length=64)], Measure], Field(max_length=_HEALTH_MAX)]
 
 
 class JoinTokenCreation(BaseModel):
@@ -56,7 +73,7 @@ class Told(BaseModel):
     capacity_bytes: Bytes = 0
     used_bytes: Bytes = 0
     applied: Annotated[Bytes, Field(description="Version of what should be that it has reached.")] = 0
-    health: Annotated[dict[str, JsonValue], Field(max_length=_HEALTH_MAX)] = {}
+    health: Health = {}
 
     def report(self) -> service.Report:
         return service.Report(self.version, self.capacity_bytes, self.used_bytes, self.applied, self.health)
@@ -68,15 +85,8 @@ class Enrolment(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    labels: Annotated[dict[Line, Annotated[str, Field(max_length=255)]], Field(max_length=_LABELS_MAX)] = {}
+    labels: Annotated[dict[Line, LabelValue], Field(max_length=_LABELS_MAX)] = {}
     told: Told
-
-    @field_validator("labels")
-    @classmethod
-    def _plain(cls, labels: dict[str, str]) -> dict[str, str]:
-        if any("\0" in text for pair in labels.items() for text in pair):
-            raise ValueError("a label holds a NUL")
-        return labels
 
 
 class Enrolled(BaseModel):
@@ -107,7 +117,7 @@ class NodeDocument(BaseModel):
     capacity_bytes: int
     used_bytes: int
     applied: int
-    health: dict[str, JsonValue]
+    health: Health
     joined: datetime
     heard: datetime
 
@@ -120,7 +130,7 @@ class NodeEdit(BaseModel):
     draining: bool
 
 
-async def _joining(control: Control, bearer: Bearer) -> str:
+async def _joining(control: ControlPlane, bearer: HTTPAuthorizationCredentials | None) -> str:
     """A join token that is good now: whoever has none is told nothing of what a request should look like."""
     if bearer is None:
         raise refused("unauthenticated")
@@ -129,20 +139,29 @@ async def _joining(control: Control, bearer: Bearer) -> str:
     return bearer.credentials
 
 
+Joining = Annotated[str, Depends(guarded_by(_joining))]
+
+
 @router.post("/join-tokens", operation_id="create_join_token", status_code=201)
-async def create_join_token(body: JoinTokenCreation, control: Control, caller: Writer) -> NewJoinToken:
+async def create_join_token(body: JoinTokenCreation, control: Control, caller: Writer, key: Key = None) -> NewJoinToken:
     """Makes a token that one node can join a region with. For administrators."""
     async with control.database.writing() as session:
-        region = await regions.find(session, body.region)
+        once = Replayable(control, session, caller, "create_join_token", key, body)
+        if (before := await once.claim(NewJoinToken)) is not None:
+            return before
+        # Locked: somebody may just delete it.
+        region = await regions.find(session, body.region, lock=True)
         row, text = await service.create_join_token(session, control.clock, region.id, timedelta(seconds=body.lasts_seconds))
         record(session, control.clock, Subject("region", region.id, region.name, ""), "join-token-created", caller.subject)
-    return NewJoinToken(id=row.id, region=region.name, expires=row.expires, token=text)
+        return await once.keep(NewJoinToken(id=row.id, region=region.name, expires=row.expires, token=text))
 
 
 @router.post("/enrol", operation_id="enrol", status_code=201)
-async def enrol(body: Enrolment, control: Control, token: Annotated[str, Depends(_joining)]) -> Enrolled:
-    """Joins a region. The join token, sent as the bearer, ends by that."""
+async def enrol(body: Enrolment, control: Control, token: Joining) -> Enrolled:
+    """Joins a region. The join token, sent as the bearer, is spent by that; where the answer was lost, the same name may ask again."""
     async with control.database.writing() as session:
+        # The region before the token, as whoever deletes a region does.
+        await regions.by_id(session, (await service.join_token(session, control.clock, token)).region_id, lock=True)
         row, text = await service.enrol(session, control.clock, token, body.name, body.labels, body.told.report())
         region = await regions.by_id(session, row.region_id)
         await regions.bump(session, region.id)
@@ -161,7 +180,7 @@ async def heartbeat(body: Told, control: Control, identity: OfNode) -> Beat:
 
 @router.get("/nodes", operation_id="list_nodes")
 async def list_nodes(
-    control: Control, _caller: Reader, after: After = None, limit: Limit = 50, region: Annotated[str | None, Query(max_length=63)] = None
+    control: Control, _caller: Reader, after: After = None, limit: Limit = 50, region: Annotated[SoughtName | None, Query()] = None
 ) -> PageOf[NodeDocument]:
     """Nodes, in the order in which they joined."""
     async with control.database.reading() as session:
@@ -172,7 +191,7 @@ async def list_nodes(
 
 
 @router.get("/nodes/{identifier}", operation_id="show_node")
-async def show_node(identifier: Identifier, control: Control, _caller: Reader) -> NodeDocument:
+async def show_node(identifier: IdPath, control: Control, _caller: Reader) -> NodeDocument:
     """One node."""
     async with control.database.reading() as session:
         row = await service.find(session, identifier)
@@ -181,7 +200,7 @@ async def show_node(identifier: Identifier, control: Control, _caller: Reader) -
 
 
 @router.patch("/nodes/{identifier}", operation_id="edit_node")
-async def edit_node(identifier: Identifier, body: NodeEdit, control: Control, caller: Writer) -> NodeDocument:
+async def edit_node(identifier: IdPath, body: NodeEdit, control: Control, caller: Writer) -> NodeDocument:
     """Drains a node, or takes it back into use. For administrators."""
     async with control.database.writing() as session:
         row = await service.find(session, identifier, lock=True)
@@ -194,12 +213,13 @@ async def edit_node(identifier: Identifier, body: NodeEdit, control: Control, ca
 
 
 @router.delete("/nodes/{identifier}", operation_id="remove_node", status_code=204)
-async def remove_node(identifier: Identifier, control: Control, caller: Writer) -> None:
+async def remove_node(identifier: IdPath, control: Control, caller: Writer) -> None:
     """Removes a node; its identity ends at once. For administrators."""
     async with control.database.writing() as session:
         row = await service.find(session, identifier, lock=True)
         await regions.bump(session, row.region_id)
         record(session, control.clock, _subject(row), "node-removed", caller.subject)
+        await accelerations.forget_node(session, row.id)
         await service.remove(session, row)
 
 

@@ -57,30 +57,45 @@ async def create_join_token(session: AsyncSession, clock: Clock, region_id: str,
     return row, bearer.text
 
 
-async def join_token(session: AsyncSession, clock: Clock, text: str) -> JoinToken:
-    """The join token of this text. Raises the problem `unauthenticated` for one that is spent or at its end."""
+async def join_token(session: AsyncSession, clock: Clock, text: str, *, lock: bool = False) -> JoinToken:
+    """The join token of this text. Raises the problem `unauthenticated` for one that is gone or at its end."""
     bearer = Bearer.read(_JOIN_KIND, text)
-    row = await session.get(JoinToken, bearer.id) if bearer else None
+    row = await session.get(JoinToken, bearer.id, with_for_update=lock, populate_existing=lock) if bearer else None
     if bearer is None or row is None or not bearer.fits(row.digest) or row.expires <= clock.now():
         raise refused("unauthenticated")
     return row
 
 
 async def enrol(session: AsyncSession, clock: Clock, text: str, name: str, labels: Mapping[str, str], report: Report) -> tuple[Node, str]:
-    """A new node, for a join token, which ends by that; of two that come with the same one, one is refused. The text is the node's identity."""
-    token = await join_token(session, clock, text)
-    spent = await session.execute(delete(JoinToken).where(JoinToken.id == token.id).returning(JoinToken.id))
-    if spent.first() is None:
-        raise refused("unauthenticated")
+    """A new node, for a join token, which is spent by that; of two that come with the same one, one is refused. The text is the node's identity.
+
+    An answer may be lost on its way: the same name with the same token gets another identity, as long as the first was never used.
+    """
+    token = await join_token(session, clock, text, lock=True)
     now = clock.now()
+    if token.spent_by is not None:
+        return await _enrol_again(session, token.spent_by, name, labels, report, now)
     bearer = Bearer.new(_NODE_KIND, new_id(now))
     row = Node(id=bearer.id, name=name, region_id=token.region_id, labels=dict(labels), digest=bearer.digest, draining=False, joined=now)
+    token.spent_by = row.id
     _tell(row, report, now)
     session.add(row)
     try:
         await session.flush()
     except IntegrityError:
         raise refused("name-taken", noun="node", name=name) from None
+    return row, bearer.text
+
+
+async def _enrol_again(
+    session: AsyncSession, identifier: str, name: str, labels: Mapping[str, str], report: Report, now: datetime
+) -> tuple[Node, str]:
+    row = await session.get(Node, identifier, with_for_update=True)
+    if row is None or row.name != name or row.heard != row.joined:
+        raise refused("unauthenticated")
+    bearer = Bearer.new(_NODE_KIND, row.id)
+    row.labels, row.digest, row.joined = dict(labels), bearer.digest, now
+    _tell(row, report, now)
     return row, bearer.text
 
 
@@ -125,6 +140,11 @@ async def usable(session: AsyncSession, now: datetime, region_id: str) -> Sequen
     """Nodes of a region that may hold something new: heard of, and not draining. They are looked at, not changed."""
     found = await session.scalars(select(Node).where(Node.region_id == region_id).order_by(Node.id))
     return [row for row in found if state_of(row, now) == "ready"]
+
+
+async def drop_expired(session: AsyncSession, now: datetime) -> None:
+    """Forgets join tokens whose time is over."""
+    await session.execute(delete(JoinToken).where(JoinToken.expires <= now))
 
 
 async def forget_join_tokens(session: AsyncSession, region_id: str) -> None:

@@ -41,8 +41,9 @@ async def find(session: AsyncSession, name: str, *, lock: bool = False) -> Regio
     return row
 
 
-async def by_id(session: AsyncSession, identifier: str) -> Region:
-    row = await session.get(Region, identifier)
+async def by_id(session: AsyncSession, identifier: str, *, lock: bool = False) -> Region:
+    """The region of this id. Raises the problem `not-found`."""
+    row = await session.get(Region, identifier, with_for_update=lock)
     if row is None:
         raise refused("not-found", noun="region", name=identifier)
     return row
@@ -59,8 +60,10 @@ async def names(session: AsyncSession, identifiers: set[str]) -> dict[str, str]:
 
 
 async def bump(session: AsyncSession, identifier: str) -> None:
-    """Something changed that nodes of this region must hear of."""
-    await session.execute(update(Region).where(Region.id == identifier).values(desired=Region.desired + 1))
+    """Something changed that nodes of this region must hear of. Raises `not-found` where it was deleted meanwhile: this takes its row's lock."""
+    found = await session.execute(update(Region).where(Region.id == identifier).values(desired=Region.desired + 1).returning(Region.id))
+    if found.first() is None:
+        raise refused("not-found", noun="region", name=identifier)
 
 
 async def desired_versions(session: AsyncSession) -> dict[str, int]:

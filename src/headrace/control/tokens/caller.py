@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 ROLES = ("user", "admin")
 # What a token can be limited to; `*` is everything its role may.
@@ -19,6 +20,7 @@ class Caller:
     role: str
     scopes: tuple[str, ...]
     token_id: str
+    expires: datetime
 
     @property
     def is_admin(self) -> bool:

@@ -11,14 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from headrace.control.events.service import Subject, record
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf, page_of
-from headrace.control.problems import refused
-from headrace.control.requests import Bearer, Control, allowed
-from headrace.control.texts import Line
+from headrace.control.problems import Finding, Text, Wrong, refused
+from headrace.control.requests import Bearer, Control, Guarded, allowed
+from headrace.control.texts import IdPath, Line
 from headrace.control.tokens import service
 from headrace.control.tokens.caller import SCOPES, Caller
 from headrace.control.tokens.models import Token
+from headrace.printable import printable
 
-router = APIRouter(prefix="/v1", tags=["tokens"])
+router = APIRouter(prefix="/v1", tags=["tokens"], route_class=Guarded)
 
 
 class TokenCreation(BaseModel):
@@ -29,7 +30,7 @@ class TokenCreation(BaseModel):
     name: Annotated[Line, Field(max_length=128)]
     subject: Annotated[Line, Field(max_length=128, description="Whoever it stands for: the owner of what it creates.")]
     role: Literal["user", "admin"] = "user"
-    scopes: Annotated[list[str], Field(min_length=1, max_length=64)] = ["*"]
+    scopes: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=64)] = ["*"]
     lasts_seconds: Annotated[int, Field(ge=60, le=366 * 86_400)] = 90 * 86_400
 
     @field_validator("scopes")
@@ -37,7 +38,9 @@ class TokenCreation(BaseModel):
     def _known(cls, scopes: list[str]) -> list[str]:
         unknown = sorted(set(scopes) - {*SCOPES, "*"})
         if unknown:
-            raise ValueError(f"no scope {unknown[0]!r}; there are *, {', '.join(SCOPES)}")
+            known = ", ".join(("*", *SCOPES))
+            shown = printable(unknown[0])
+            raise Wrong(Text(f"there is no scope {shown}", f"没有权限范围 {shown}"), Text(f"choose of {known}", f"请从 {known} 中选择"))
         return scopes
 
 
@@ -62,6 +65,19 @@ class NewToken(TokenDocument):
     token: str
 
 
+def must_be_within(caller: Caller, body: TokenCreation, now: datetime) -> None:
+    """A token that is limited makes none that may more, and none that outlasts it. Raises the problem `forbidden` or `invalid`."""
+    if "*" in caller.scopes:
+        return
+    if more := sorted(set(body.scopes) - set(caller.scopes)):
+        raise refused("forbidden", needed=Text(f"the scope {more[0]}, to give it away", f"权限范围 {more[0]}，因而不能授予"))
+    left = int((caller.expires - now).total_seconds())
+    if body.lasts_seconds > left:
+        cause = Text("it would outlast the token that makes it", "有效期将超过创建它的令牌")
+        remedy = Text(f"give {max(left, 0)} or less, or use a token with the scope *", f"请填写不超过 {max(left, 0)} 的值，或使用权限范围为 * 的令牌")
+        raise refused("invalid", [Finding("lasts_seconds", "outlasts-maker", cause, remedy)])
+
+
 def _new(row: Token, text: str) -> NewToken:
     return NewToken(token=text, **TokenDocument.model_validate(row).model_dump())
 
@@ -79,11 +95,11 @@ async def login(control: Control, bearer: Bearer) -> NewToken:
 
 @router.post("/tokens", operation_id="create_token", status_code=201)
 async def create_token(body: TokenCreation, control: Control, caller: Annotated[Caller, allowed("tokens:write")], key: Key = None) -> NewToken:
-    """Makes a token. For administrators."""
-
+    """Makes a token. For administrators. What the maker's own token may not do, a new one may not either."""
+    must_be_within(caller, body, control.clock.now())
     async with control.database.writing() as session:
         once = Replayable(control, session, caller, "create_token", key, body)
-        if (before := await once.answer(NewToken)) is not None:
+        if (before := await once.claim(NewToken)) is not None:
             return before
         row, text = await service.create(
             session,
@@ -109,10 +125,10 @@ async def list_tokens(
 
 
 @router.delete("/tokens/{identifier}", operation_id="revoke_token", status_code=204)
-async def revoke_token(identifier: str, control: Control, caller: Annotated[Caller, allowed("tokens:write")]) -> None:
+async def revoke_token(identifier: IdPath, control: Control, caller: Annotated[Caller, allowed("tokens:write")]) -> None:
     """Ends a token at once. For administrators."""
     async with control.database.writing() as session:
-        row = await service.revoke(session, identifier)
+        row = await service.revoke(session, control.clock, identifier)
         record(session, control.clock, _subject(row), "token-revoked", caller.subject)
 
 

@@ -31,7 +31,12 @@ async def first(session: AsyncSession, clock: Clock) -> str | None:
     made = await session.execute(insert(FirstStart).values(only=1, at=clock.now()).on_conflict_do_nothing().returning(FirstStart.only))
     if made.first() is None:
         return None
-    return (await _add(session, clock, name="first start", subject="admin", role="admin", scopes=["*"], lasts=_FIRST_TOKEN_LASTS, one_time=True))[1]
+    return (await one_time(session, clock, "first start"))[1]
+
+
+async def one_time(session: AsyncSession, clock: Clock, name: str) -> tuple[Token, str]:
+    """A token of an administrator, to be exchanged within a day. Only for whoever is on the control plane's own machine."""
+    return await _add(session, clock, name=name, subject="admin", role="admin", scopes=["*"], lasts=_FIRST_TOKEN_LASTS, one_time=True)
 
 
 async def create(
@@ -57,20 +62,34 @@ async def caller_of(session: AsyncSession, clock: Clock, text: str) -> Caller | 
     row = await _found(session, clock, text)
     if row is None or row.one_time:
         return None
-    return Caller(subject=row.subject, role=row.role, scopes=tuple(row.scopes), token_id=row.id)
+    return Caller(subject=row.subject, role=row.role, scopes=tuple(row.scopes), token_id=row.id, expires=row.expires)
 
 
 async def listed(session: AsyncSession, *, after: str | None, limit: int) -> Page[Token]:
     return await page(session, select(Token), Token.id, after=after, limit=limit)
 
 
-async def revoke(session: AsyncSession, identifier: str) -> Token:
-    """Ends a token. Raises the problem `not-found`."""
+async def revoke(session: AsyncSession, clock: Clock, identifier: str) -> Token:
+    """Ends a token. Raises the problem `not-found`, or `last-administrator` for the last that could make another one."""
     row = await session.get(Token, identifier, with_for_update=True)
     if row is None:
         raise refused("not-found", noun="token", name=identifier)
+    if _makes_administrators(row):
+        await _must_not_be_the_last(session, row, clock.now())
     await session.delete(row)
     return row
+
+
+async def _must_not_be_the_last(session: AsyncSession, row: Token, now: datetime) -> None:
+    """Raises `last-administrator`. All are locked, in one order: of two that revoke each other, the second finds the first one gone."""
+    query = select(Token).where(Token.role == "admin", Token.one_time.is_(False), Token.expires > now).order_by(Token.id).with_for_update()
+    there = (await session.scalars(query)).all()
+    if row.expires > now and not any(one.id != row.id and _makes_administrators(one) for one in there):
+        raise refused("last-administrator")
+
+
+def _makes_administrators(row: Token) -> bool:
+    return row.role == "admin" and not row.one_time and bool({"*", "tokens:write"} & set(row.scopes))
 
 
 async def drop_expired(session: AsyncSession, now: datetime) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from headrace.control.ownership import must_be_private
 from headrace.control.settings import ControlSettings
 from headrace.errors import UsageError
 
@@ -68,28 +71,30 @@ def open_master(settings: ControlSettings) -> MasterKey:
         text = _made(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("bad-setting", f"control master key file: {path} can't be read: {error}; correct it") from None
+    must_be_private("control master key file", path)
     return LocalMasterKey(_decoded("control master key file", text.strip()))
 
 
 def _made(path: Path) -> str:
-    """A new key in its file. It is there whole or not at all, and on the disk before anything is sealed under it."""
-    text = base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """The key in its file, a new one where nobody was faster. It is there whole or not at all, and on the disk before it seals anything."""
     try:
-        os.write(descriptor, text.encode() + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        os.link(part, path)  # never over a key that another process just made
-    except FileExistsError:
-        text = path.read_text()
-    finally:
-        part.unlink(missing_ok=True)
-    _sync(path.parent)
-    return text.strip()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A file of our own, for others may start at the same moment; readable by its owner only.
+        descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(part, path)  # never over a key that another process just made
+        finally:
+            os.unlink(part)
+        _sync(path.parent)
+        # What counts is what the next start finds.
+        return path.read_text()
+    except OSError as error:
+        raise UsageError("bad-setting", f"control master key file: {path} can't be made: {error.strerror}; choose another place") from None
 
 
 def _sync(directory: Path) -> None:

@@ -64,12 +64,15 @@ class Vault:
         return (await self._make(session))[0]
 
     async def rewrap(self, session: AsyncSession, master: MasterKey) -> int:
-        """Seals every data key under another master key, which is used from then on. How many there were is returned."""
+        """Seals every data key under another master key. How many there were is returned; `use` it once the transaction is committed."""
         rows = (await session.scalars(select(DataKey).with_for_update())).all()
         for row in rows:
             row.sealed, row.master = master.wrap(self._master.unwrap(row.sealed)), master.name
-        self._master = master
         return len(rows)
+
+    def use(self, master: MasterKey) -> None:
+        """From now on data keys are sealed under this master key."""
+        self._master = master
 
     async def _current(self, session: AsyncSession) -> tuple[str, bytes]:
         newest = await session.scalar(select(DataKey.id).order_by(DataKey.id.desc()).limit(1))

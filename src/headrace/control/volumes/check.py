@@ -8,8 +8,10 @@ and removed. An endpoint that ignores If-Match is accepted with a note, since ea
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httpcore
@@ -19,11 +21,19 @@ from headrace.control.problems import Finding
 from headrace.control.volumes import refusals
 from headrace.control.volumes.origin import Credentials, Origin
 from headrace.control.volumes.probe import AddressDenied, Answer, AnswerTooLarge, NameUnknown, Probe, RedirectedAway
+from headrace.printable import printable
+
+log = logging.getLogger("headrace.control")
 
 # Keys that listings leave out: what a check wrote, should it have been killed before it could remove it.
 CHECK_NAME = ".headrace-check-"
 _SECONDS_MAX = 60
+_REASON_MAX = 200
+_TIDY_SECONDS = 10
 _LISTED = "50"
+_SAMPLES_MAX = 5
+# Of a number of 64 bits.
+_SIZE_DIGITS_MAX = 19
 _NO_ETAG = '"00000000000000000000000000000000"'
 _ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE", "Archive", "ColdArchive", "DeepColdArchive", "ARCHIVE"})
 
@@ -46,11 +56,16 @@ class Sample:
 
 
 async def check(origin: Origin, credentials: Credentials, rules: AddressRules, *, read_only: bool) -> list[Finding]:
-    """What is wrong with this origin, or worth knowing. Within a minute, whatever the server does."""
+    """What is wrong with this origin, or worth knowing. Within a minute and a few seconds, whatever the server does."""
     found: list[Finding] = []
     try:
-        async with asyncio.timeout(_SECONDS_MAX), Probe(origin, credentials, rules) as probe:
-            await _Check(probe, origin, found, read_only=read_only).run()
+        async with Probe(origin, credentials, rules) as probe:
+            one = _Check(probe, origin, found, read_only=read_only)
+            try:
+                async with asyncio.timeout(_SECONDS_MAX):
+                    await one.run()
+            finally:
+                await one.tidy_up()
     except _Ended as end:
         found.append(end.finding)
     except Exception as error:
@@ -63,15 +78,18 @@ class _Check:
 
     def __init__(self, probe: Probe, origin: Origin, found: list[Finding], *, read_only: bool) -> None:
         self._probe, self._origin, self._found, self._read_only = probe, origin, found, read_only
+        # What was written, or may have been: its key, and its version once the server named it.
+        self._written: tuple[str, str] | None = None
 
     async def run(self) -> None:
         listed = await self._list()
-        sample = _sample(listed)
-        if not listed.objects():
+        objects = [entry for entry in listed.objects() if CHECK_NAME not in entry.get("Key", "")]
+        if not objects:
             self._found.append(refusals.EMPTY_DIRECTORY)
-        if sample is not None:
-            await self._read(sample)
-        await self._write(untried=sample is None)
+        if any(not entry.get("ETag") for entry in objects):
+            raise _Ended(refusals.NO_ETAG)
+        untried = not await self._read_one_of(_samples(objects))
+        await self._write(untried=untried)
 
     async def _list(self) -> Answer:
         answer = await self._probe.ask("GET", query={"list-type": "2", "max-keys": _LISTED, "prefix": self._origin.prefix})
@@ -85,17 +103,33 @@ class _Check:
             raise _Ended(refusals.region_is(told, self._origin.region))
         return answer
 
-    async def _read(self, sample: Sample) -> None:
+    async def _read_one_of(self, samples: Sequence[Sample]) -> bool:
+        """Whether any of them could be read; those that somebody removed meanwhile are passed over."""
+        for sample in samples[:_SAMPLES_MAX]:
+            if await self._read(sample):
+                return True
+        return False
+
+    async def _read(self, sample: Sample) -> bool:
+        """Reads a byte of an object, with the right If-Match and with a wrong one. False where it is gone."""
         answer = await self._probe.ask("GET", sample.key, headers={"range": "bytes=0-0", "if-match": sample.etag})
+        if answer.status == 404:
+            return False
         if answer.status in (401, 403):
             raise _Ended(refusals.unreadable(sample.key))
         if answer.status == 412:
             raise _Ended(refusals.changed_meanwhile(sample.key))
         if answer.status != 206 or answer.headers.get("content-range") != f"bytes 0-0/{sample.size}" or len(answer.body) != 1:
             raise _Ended(refusals.no_ranges(answer.status))
+        told = answer.headers.get("etag")
+        if not told:
+            raise _Ended(refusals.NO_ETAG)
+        if _quoted(told) != sample.etag:
+            raise _Ended(refusals.other_etag(sample.key))
         refused = await self._probe.ask("GET", sample.key, headers={"range": "bytes=0-0", "if-match": _NO_ETAG})
         if refused.status != 412:
             self._found.append(refusals.IF_MATCH_IGNORED)
+        return True
 
     async def _write(self, *, untried: bool) -> None:
         if self._read_only:
@@ -106,30 +140,52 @@ class _Check:
             self._found.append(refusals.OBJECT_LOCK)
             return
         key, body = f"{self._origin.prefix}{CHECK_NAME}{secrets.token_hex(8)}", secrets.token_hex(16).encode()
+        # Before it is sent: it may be kept although its answer never comes.
+        self._written = key, ""
         written = await self._probe.ask("PUT", key, body=body)
         if written.status not in (200, 201, 204):
+            self._written = None if written.status < 500 else self._written
             raise _Ended(refusals.unwritable(self._origin, written))
-        version = written.headers.get("x-amz-version-id", "")
+        self._written = key, written.headers.get("x-amz-version-id", "")
+        back = await self._probe.ask("GET", key)
+        if back.status != 200 or back.body != body:
+            self._found.append(refusals.wrong_read_back(back.status))
+        elif not back.headers.get("etag"):
+            self._found.append(refusals.NO_ETAG)
+        elif untried:
+            await self._read(Sample(key, _quoted(back.headers["etag"]), len(body)))
+
+    async def tidy_up(self) -> None:
+        """Removes what was written, in seconds of its own; what is not known to be gone is told, with its key."""
+        if self._written is None:
+            return
+        key, version = self._written
         try:
-            back = await self._probe.ask("GET", key)
-            if back.status != 200 or back.body != body:
-                self._found.append(refusals.wrong_read_back(back.status))
-            elif untried:
-                etag = back.headers.get("etag", "")
-                await self._read(Sample(key, etag, len(body)))
-        finally:
-            removed = await self._probe.ask("DELETE", key, query={"versionId": version} if version and version != "null" else {})
-        if removed.status not in (200, 204):
+            async with asyncio.timeout(_TIDY_SECONDS):
+                removed = await self._probe.ask("DELETE", key, query={"versionId": version} if version and version != "null" else {})
+        except Exception as error:
+            log.warning("%s was not removed from %s: %s", key, self._origin.bucket, printable(str(error) or type(error).__name__, 200))
+            self._found.append(refusals.left_behind(key, None))
+            return
+        if removed.status not in (200, 204, 404):
             self._found.append(refusals.left_behind(key, removed.status))
 
 
-def _sample(listed: Answer) -> Sample | None:
-    """An object with bytes that can be read at once."""
-    for entry in listed.objects():
+def _samples(objects: Sequence[Mapping[str, str]]) -> list[Sample]:
+    """Objects with bytes that can be read at once."""
+    found = []
+    for entry in objects:
         size = entry.get("Size", "")
-        if size.isascii() and size.isdigit() and int(size) > 0 and entry.get("StorageClass") not in _ARCHIVED:
-            return Sample(entry.get("Key", ""), entry.get("ETag", ""), int(size))
-    return None
+        if size.isascii() and size.isdigit() and len(size) <= _SIZE_DIGITS_MAX and int(size) > 0 and entry.get("StorageClass") not in _ARCHIVED:
+            found.append(Sample(entry.get("Key", ""), _quoted(entry.get("ETag", "")), int(size)))
+    return found
+
+
+def _quoted(etag: str) -> str:
+    """An ETag in quotes: some listings leave them out. Raises for one that no header can have."""
+    if not etag.isascii() or not etag.isprintable():
+        raise _Ended(refusals.NOT_S3)
+    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'
 
 
 def unreachable(origin: Origin, error: Exception) -> Finding:
@@ -144,8 +200,8 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
             "address-denied",
             f"{error.host} is at {error.address}, where this control plane may not connect to",
             f"{error.host} 位于 {error.address}，控制面不允许连接该地址",
-            "give another endpoint, or have an administrator allow the network",
-            "请更换接入点，或请管理员放行该网段",
+            "give another endpoint, or have an administrator allow its network: control_origins_allow (HEADRACE_CONTROL_ORIGINS_ALLOW)",
+            "请更换接入点，或请管理员放行其网段：control_origins_allow（HEADRACE_CONTROL_ORIGINS_ALLOW）",
         )
     if isinstance(error, RedirectedAway):
         return refusals.endpoint(
@@ -155,11 +211,12 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
             "give the endpoint the bucket is really at",
             "请填写存储桶实际所在的接入点",
         )
+    reason = printable(str(error), _REASON_MAX)
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError) or "certificate" in str(error).lower():
         return refusals.endpoint(
             "tls",
-            f"no TLS connection to {host}: {error}",
-            f"无法与 {host} 建立 TLS 连接：{error}",
+            f"no TLS connection to {host}: {reason}",
+            f"无法与 {host} 建立 TLS 连接：{reason}",
             "correct the endpoint or its certificate",
             "请更正接入点或其证书",
         )
@@ -168,5 +225,9 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
     if isinstance(error, (TimeoutError, httpcore.TimeoutException)):
         return refusals.endpoint("timeout", f"{host} does not answer in time", f"{host} 未在规定时间内响应", *refusals.OPEN_THE_WAY)
     if isinstance(error, (OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)):
-        return refusals.endpoint("unreachable", f"{host} cannot be reached: {error}", f"无法连接 {host}：{error}", *refusals.OPEN_THE_WAY)
+        return refusals.endpoint("unreachable", f"{host} cannot be reached: {reason}", f"无法连接 {host}：{reason}", *refusals.OPEN_THE_WAY)
+    if isinstance(error, (ValueError, LookupError)):
+        # What came could not be understood at all. It is in the log, for the fault may be here.
+        log.warning("an answer of %s: %s", host, reason, exc_info=error)
+        return refusals.NOT_S3
     raise error

@@ -20,7 +20,9 @@ class Volume(Base):
     provider: Mapped[str] = mapped_column(String(32))
     region: Mapped[str] = mapped_column(String(64))
     endpoint: Mapped[str] = mapped_column(String(512))
+    # What was said (auto, virtual or path), and what it came to.
     addressing: Mapped[str] = mapped_column(String(16))
+    addressing_used: Mapped[str] = mapped_column(String(16))
     bucket: Mapped[str] = mapped_column(String(255))
     directory: Mapped[str] = mapped_column(String(1024))
     anonymous: Mapped[bool] = mapped_column(Boolean)

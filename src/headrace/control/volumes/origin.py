@@ -10,10 +10,13 @@ from urllib.parse import SplitResult, urlsplit
 
 from headrace.control.problems import Finding, Text
 from headrace.control.volumes.providers import PROVIDERS, Provider
+from headrace.printable import is_unshown, printable
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _DIRECTORY_BYTES_MAX = 900
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+# A label of a host name: RFC 1123, and the underscore that some have all the same.
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+_HOST_MAX = 253
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,28 @@ def origin_of(
     endpoint, wrong = _endpoint(preset, region, endpoint)
     found = list(wrong)
     host = urlsplit(endpoint).hostname or ""
-    region = region or preset.region_in(host) or ("" if preset.domain else "us-east-1")
+    endpoint, host, wrong = _without_bucket(preset, endpoint, host, bucket)
+    found += wrong
+    region = region or preset.region_in(host) or ("" if preset.domains else "us-east-1")
     found += _region(preset, region, host)
     if not _BUCKET.fullmatch(bucket):
-        found.append(_bad("bucket", "bad-bucket", "{0!r} is no bucket's name", "{0!r} 不是有效的存储桶名称", bucket, *_GIVE_BUCKET))
+        found.append(_bad("bucket", "bad-bucket", "{0!r} is no bucket's name", "{0!r} 不是有效的存储桶名称", printable(bucket, 80), *_GIVE_BUCKET))
     directory, wrong = _directory(directory, confirm_root)
     found += wrong
     chosen = _addressing(preset, addressing, host, bucket)
+    if chosen == "virtual" and not is_host(f"{bucket}.{host}", lower=True):
+        found.append(
+            _bad("bucket", "no-host-name", "{0!r} can't stand in a host name", "{0!r} 不能用于主机名", printable(bucket, 80), *_ADDRESS_BY_PATH)
+        )
     if any(finding.level == "error" for finding in found):
         return None, found
     return Origin(preset, region, endpoint, chosen, bucket, directory), found
 
 
+_ADDRESS_BY_PATH = (
+    "give its name in lower case, up to 63 letters; or choose path as addressing, where the server takes that",
+    "请填写不超过 63 个字符的小写名称；若服务器支持，也可选择 path 寻址方式",
+)
 _GIVE_BUCKET = ("give the name alone, without s3:// and without a directory", "请只填写名称，不要带 s3:// 或目录")
 
 
@@ -101,7 +114,7 @@ def _endpoint(preset: Provider, region: str, given: str) -> tuple[str, list[Find
         return "", [_bad_endpoint(given, "it is not a URL", "不是有效的 URL")]
     if reason := _refused(parts, text):
         return "", [_bad_endpoint("" if "@" in given else given, *reason)]
-    host = (parts.hostname or "").rstrip(".")
+    host = (parts.hostname or "").removesuffix(".")
     bracketed = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{bracketed}{f':{port}' if port else ''}", []
 
@@ -114,19 +127,38 @@ def _refused(parts: SplitResult, text: str) -> tuple[str, str] | None:
         return "it holds a user or a password", "其中含有用户名或密码"
     if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in text or "#" in text:
         return "it has a path or a query", "其中含有路径或查询参数"
-    host = parts.hostname or ""
-    if not _is_host(host):
+    host = (parts.hostname or "").removesuffix(".")
+    if not host.isascii():
+        return "its host has letters beyond ASCII; write it as DNS has it, beginning with xn--", "主机含非 ASCII 字符；请写成以 xn-- 开头的 DNS 形式"
+    if "%" in host:
+        return "its address names a network interface", "地址中指定了网络接口"
+    if not is_host(host):
         return "its host is neither a name nor an address", "主机既不是域名也不是地址"
     return None
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str, *, lower: bool = False) -> bool:
+    """Whether this is a host's name, in lower case where that is asked for, or its address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
         # Digits and dots alone are other ways to write an address (`127.1`, `2130706433`), which the rules would not see as one.
-        return bool(_HOST.fullmatch(host)) and len(host) <= 253 and not re.fullmatch(r"[0-9.]+|0x[0-9a-fA-F.x]*", host)
-    return True
+        other = re.fullmatch(r"[0-9.]+|0x[0-9a-fA-F.x]*", host)
+        named = len(host) <= _HOST_MAX and all(_LABEL.fullmatch(label) for label in host.split("."))
+        return named and not other and (not lower or host == host.lower())
+    return "%" not in host
+
+
+def _without_bucket(preset: Provider, endpoint: str, host: str, bucket: str) -> tuple[str, str, list[Finding]]:
+    """The endpoint alone, where it was copied with the bucket before it, as consoles show it. Another bucket than the one meant is told."""
+    there = preset.bucket_in(host)
+    if not there:
+        return endpoint, host, []
+    if there != bucket:
+        said = printable(there, 80)
+        cause = Text(f"the endpoint names the bucket {said}", f"接入点中含有存储桶 {said}")
+        return endpoint, host, [Finding("endpoint", "bucket-in-endpoint", cause, Text("leave the bucket out of it", "请去掉其中的存储桶名称"))]
+    return endpoint.replace(f"//{there}.", "//", 1), host.removeprefix(f"{there}."), []
 
 
 def _bad_endpoint(given: str, en: str, zh: str) -> Finding:
@@ -172,16 +204,17 @@ def _region(preset: Provider, region: str, host: str) -> Iterator[Finding]:
 def _directory(given: str, confirm_root: bool) -> tuple[str, list[Finding]]:
     directory = given.strip("/")
     parts = directory.split("/") if directory else []
-    if any(part in ("", ".", "..") for part in parts) or "\0" in given or len(given.encode("utf-8", "replace")) > _DIRECTORY_BYTES_MAX:
+    too_long = len(given.encode("utf-8", "replace")) > _DIRECTORY_BYTES_MAX
+    if too_long or any(part in ("", ".", "..") for part in parts) or any(is_unshown(letter) for letter in given):
         return "", [
             _bad(
                 "directory",
                 "bad-directory",
                 "{0!r} is no directory",
                 "{0!r} 不是有效的目录",
-                given[:80],
-                "write names with one slash between them",
-                "请用单个斜杠分隔各级名称",
+                printable(given, 80),
+                "write names with one slash between them, without control characters",
+                "请用单个斜杠分隔各级名称，且不含控制字符",
             )
         ]
     if not directory and not confirm_root:

@@ -7,10 +7,12 @@ that very address. Redirects are followed here, and only to hosts of the same pr
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -22,12 +24,16 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as Keys
 
 from headrace.control.addresses import AddressRules
-from headrace.control.volumes.origin import Credentials, Origin
+from headrace.control.volumes.origin import Credentials, Origin, is_host
+from headrace.printable import printable
 
 _SECONDS = 10.0
+# The resolver of the system blocks: names are asked for by threads of their own, so that slow ones hold up nothing else.
+_RESOLVERS = ThreadPoolExecutor(8, thread_name_prefix="resolve")
 # A page of a listing with long names is below that.
 _BODY_MAX = 2 * 2**20
 _REDIRECTS_MAX = 3
+_SHOWN_MAX = 100
 _UNRESERVED = "-._~"
 
 
@@ -77,7 +83,7 @@ class Answer:
         try:
             # The body is at most 2 MiB, and expat bounds what entities may grow to.
             return ElementTree.fromstring(self.body)  # noqa: S314
-        except (ElementTree.ParseError, ValueError):
+        except (ElementTree.ParseError, ValueError, LookupError):  # LookupError: an encoding that nobody knows
             return None
 
 
@@ -91,7 +97,7 @@ class Probe:
     def __init__(self, origin: Origin, credentials: Credentials, rules: AddressRules) -> None:
         self._origin = origin
         self._signer = None if credentials.anonymous else _signer(origin, credentials)
-        self._pool = httpcore.AsyncConnectionPool(ssl_context=ssl.create_default_context(), max_connections=2, network_backend=_Checked(rules))
+        self._pool = httpcore.AsyncConnectionPool(ssl_context=_trusted(), max_connections=2, network_backend=_Checked(rules))
 
     async def __aenter__(self) -> Probe:
         await self._pool.__aenter__()
@@ -145,11 +151,16 @@ class Probe:
         location = answer.headers.get("location", "")
         if answer.status not in (302, 303, 307) or not location:
             return None
-        there, here = urlsplit(location), urlsplit(url)
-        same = (there.hostname, there.port) == (here.hostname, here.port)
-        inside = self._origin.provider.domain is not None and self._origin.provider.owns(there.hostname or "")
-        if there.scheme != here.scheme or not (same or inside) or "@" in there.netloc:
-            raise RedirectedAway(there.hostname or location[:200])
+        here = urlsplit(url)
+        try:
+            there = urlsplit(location)
+            same = (there.hostname, there.port) == (here.hostname, here.port)
+        except ValueError:  # no URL at all
+            raise RedirectedAway(printable(location, _SHOWN_MAX)) from None
+        host = there.hostname or ""
+        inside = bool(self._origin.provider.domains) and self._origin.provider.owns(host)
+        if there.scheme != here.scheme or not (same or inside) or "@" in there.netloc or not is_host(host) or not location.isascii():
+            raise RedirectedAway(printable(host or location, _SHOWN_MAX))
         return location
 
 
@@ -159,6 +170,12 @@ logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
 def _signer(origin: Origin, credentials: Credentials) -> Any:
     return S3SigV4Auth(Keys(credentials.access_key, credentials.secret_key, credentials.session_token or None), "s3", origin.region)
+
+
+@functools.lru_cache(1)
+def _trusted() -> ssl.SSLContext:
+    """Read from the disk once: it takes milliseconds in which nobody else is served."""
+    return ssl.create_default_context()
 
 
 class _Checked(httpcore.AsyncNetworkBackend):
@@ -193,8 +210,12 @@ class _Checked(httpcore.AsyncNetworkBackend):
 
 async def _resolved(host: str, port: int) -> list[str]:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+        asked = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(_SECONDS):
+            found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, asked)
+    except TimeoutError as error:
+        raise NameUnknown(host, "no answer in time") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label that no name has
         raise NameUnknown(host, str(error)) from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 

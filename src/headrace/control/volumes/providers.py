@@ -1,6 +1,6 @@
 """Providers of S3-compatible storage: how their endpoints look, and what they call things.
 
-Endpoint shapes are those of the providers' documentation (see docs/decisions). `domain` is where a redirect may lead.
+Endpoint shapes are those of the providers' documentation (see docs/decisions). `domains` are where a redirect may lead.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ class Provider:
     addressing: str  # "virtual" or "path"
     endpoint: str | None = None
     internal: str | None = None
-    domain: str | None = None
+    domains: tuple[str, ...] = ()
+    # Regions of a part of the provider that is apart, by how they begin, and what its host names end with.
+    apart: tuple[str, str] | None = None
     region_shape: str = r"[a-z0-9-]{2,32}"
     region_example: str = "us-east-1"
     # The region in an endpoint's host name, as the first group.
     in_host: str | None = None
+    # A label that may stand before that and is no bucket.
+    before_service: str = "s3"
 
     def endpoint_for(self, region: str) -> str | None:
-        return self.endpoint.format(region=region) if self.endpoint else None
+        if self.endpoint is None:
+            return None
+        ends = self.apart[1] if self.apart and region.startswith(self.apart[0]) else ""
+        return self.endpoint.format(region=region) + ends
 
     def is_region(self, text: str) -> bool:
         return re.fullmatch(self.region_shape, text) is not None
@@ -38,9 +45,15 @@ class Provider:
         match = re.search(self.in_host, host) if self.in_host else None
         return match[1] if match else None
 
+    def bucket_in(self, host: str) -> str:
+        """The bucket that a host name begins with, as consoles show it (`BUCKET.oss-….aliyuncs.com`); empty where there is none."""
+        match = re.search(self.in_host, host) if self.in_host else None
+        before = host[: match.start()] if match else ""
+        return "" if before == self.before_service else before.removesuffix(f".{self.before_service}")
+
     def owns(self, host: str) -> bool:
         """Whether a host is this provider's, as far as the name says; always true where a provider has no domain."""
-        return self.domain is None or host == self.domain or host.endswith("." + self.domain)
+        return not self.domains or any(host == domain or host.endswith("." + domain) for domain in self.domains)
 
 
 ALIYUN = Provider(
@@ -51,7 +64,7 @@ ALIYUN = Provider(
     addressing="virtual",
     endpoint="https://s3.oss-{region}.aliyuncs.com",
     internal="https://s3.oss-{region}-internal.aliyuncs.com",
-    domain="aliyuncs.com",
+    domains=("aliyuncs.com",),
     region_shape=r"[a-z]{2}-[a-z0-9-]{2,28}",
     region_example="cn-hangzhou",
     in_host=r"(?:^|\.)oss-([a-z]{2}-[a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com$",
@@ -64,7 +77,7 @@ TENCENT = Provider(
     addressing="virtual",
     endpoint="https://cos.{region}.myqcloud.com",
     internal="https://cos-internal.{region}.tencentcos.cn",
-    domain="myqcloud.com",
+    domains=("myqcloud.com", "tencentcos.cn"),
     region_shape=r"[a-z]{2}-[a-z0-9-]{2,28}",
     region_example="ap-guangzhou",
     in_host=r"(?:^|\.)cos(?:-internal)?\.([a-z]{2}-[a-z0-9-]+)\.(?:myqcloud\.com|tencentcos\.cn)$",
@@ -76,7 +89,8 @@ AWS = Provider(
     key_names=("Access key ID", "Secret access key"),
     addressing="virtual",
     endpoint="https://s3.{region}.amazonaws.com",
-    domain="amazonaws.com",
+    domains=("amazonaws.com", "amazonaws.com.cn"),
+    apart=("cn-", ".cn"),
     region_shape=r"[a-z]{2}(?:-[a-z]+)+-\d",
     region_example="eu-central-1",
     in_host=r"(?:^|\.)s3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?$",

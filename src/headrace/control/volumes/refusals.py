@@ -5,6 +5,7 @@ from __future__ import annotations
 from headrace.control.problems import Finding, Text
 from headrace.control.volumes.origin import Origin
 from headrace.control.volumes.probe import Answer
+from headrace.printable import printable
 
 OPEN_THE_WAY = (
     "correct the endpoint, or open the way to it (firewall, proxy, internal endpoint)",
@@ -66,7 +67,23 @@ NOT_S3 = endpoint(
 )
 
 
+NO_ETAG = endpoint(
+    "no-etag",
+    "the server names no ETag of an object",
+    "服务器未给出对象的 ETag",
+    "give an endpoint that does, or mend the proxy before it: without one, nobody can tell whether an object was replaced",
+    "请更换会返回 ETag 的接入点，或修复其前置代理：没有 ETag 便无法判断对象是否被替换",
+)
+# Of a text that a server sent.
+_TOLD_MAX = 100
+
+
+def _told(text: str | None) -> str:
+    return printable(text or "", _TOLD_MAX)
+
+
 def region_is(told: str, given: str) -> Finding:
+    told = _told(told)
     return _finding(
         "region",
         "wrong-region",
@@ -79,12 +96,12 @@ def region_is(told: str, given: str) -> Finding:
 
 def of_listing(origin: Origin, answer: Answer) -> Finding:
     """Why the directory could not be listed."""
-    code = answer.element("Code") or ""
+    code = _told(answer.element("Code"))
     region = answer.element("Region") or answer.headers.get("x-amz-bucket-region")
     if region and region != origin.region and answer.status in (301, 400, 403):
         return region_is(region, origin.region)
     if answer.status in (301, 308):
-        there = answer.element("Endpoint") or answer.headers.get("location", "another endpoint")[:200]
+        there = _told(answer.element("Endpoint") or answer.headers.get("location", "another endpoint"))
         return endpoint(
             "wrong-endpoint", f"the bucket is at {there}", f"存储桶位于 {there}", "give that endpoint and its region", "请填写该接入点及其地域"
         )
@@ -153,24 +170,37 @@ def _remedy(field: str, code: str) -> tuple[str, str]:
 
 
 def unreadable(key: str) -> Finding:
+    key = _told(key)
     return _finding(
         "access_key",
         "unreadable",
-        f"these credentials may not read {key!r}",
-        f"该凭证无权读取 {key!r}",
+        f"these credentials may not read {key}",
+        f"该凭证无权读取 {key}",
         "grant s3:GetObject on it",
         "请授予 s3:GetObject 权限",
     )
 
 
 def changed_meanwhile(key: str) -> Finding:
+    key = _told(key)
     return _finding(
         "directory",
         "changed-meanwhile",
-        f"{key!r} was replaced while it was checked",
-        f"校验期间 {key!r} 被替换",
+        f"{key} was replaced while it was checked",
+        f"校验期间 {key} 被替换",
         "check again when nobody writes there",
         "请在无人写入时重新校验",
+    )
+
+
+def other_etag(key: str) -> Finding:
+    key = _told(key)
+    return endpoint(
+        "other-etag",
+        f"{key} comes with another ETag than it is listed with",
+        f"{key} 返回的 ETag 与列表中的不一致",
+        "mend the proxy before the bucket, or give an endpoint without one",
+        "请修复存储桶前的代理，或更换不经代理的接入点",
     )
 
 
@@ -185,7 +215,7 @@ def no_ranges(status: int) -> Finding:
 
 
 def unwritable(origin: Origin, answer: Answer) -> Finding:
-    code = answer.element("Code") or ""
+    code = _told(answer.element("Code"))
     return _finding(
         "read_only",
         "unwritable",
@@ -206,12 +236,14 @@ def wrong_read_back(status: int) -> Finding:
     )
 
 
-def left_behind(key: str, status: int) -> Finding:
+def left_behind(key: str, status: int | None) -> Finding:
+    """What a check wrote, or may have written, is not known to be gone; without a status there was no answer."""
+    how, how_zh = (f"answer {status}", f"返回 {status}") if status is not None else ("no answer", "无响应")
     return _finding(
         "access_key",
         "left-behind",
-        f"{key} could not be removed (answer {status})",
-        f"无法删除 {key}（返回 {status}）",
+        f"{key} could not be removed ({how}), if it was written",
+        f"无法删除 {key}（{how_zh}）；它可能已写入",
         "grant s3:DeleteObject and s3:DeleteObjectVersion, and remove it; listings leave it out",
         "请授予 s3:DeleteObject 与 s3:DeleteObjectVersion 权限并手动删除；列表会忽略它",
         "warning",

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf, page_of
-from headrace.control.problems import Finding, refused
+from headrace.control.problems import Finding, Wrong, refused
 from headrace.control.problems import Text as Sentence
 from headrace.control.regions import service as regions
-from headrace.control.requests import Control, ControlPlane, allowed
-from headrace.control.revisions import IfMatch, etag, must_match
-from headrace.control.texts import Name
+from headrace.control.requests import Control, ControlPlane, Guarded, allowed
+from headrace.control.revisions import IfMatch, etag, must_match, must_not_differ
+from headrace.control.texts import Name, NamePath, SoughtName
 from headrace.control.tokens.caller import Caller
 from headrace.control.volumes import service
 from headrace.control.volumes.check import check
@@ -28,17 +29,17 @@ from headrace.control.volumes.models import Volume
 from headrace.control.volumes.origin import Credentials, Origin
 from headrace.control.volumes.providers import PROVIDERS
 
-router = APIRouter(prefix="/v1", tags=["volumes"])
+router = APIRouter(prefix="/v1", tags=["volumes"], route_class=Guarded)
 
 Reader = Annotated[Caller, allowed("volumes:read")]
 Writer = Annotated[Caller, allowed("volumes:write")]
-Named = Annotated[str, Path(max_length=63)]
 ProviderName = Literal["aliyun-oss", "tencent-cos", "aws-s3", "s3"]
 Text = Annotated[str, Field(max_length=1024)]
 Secret = Annotated[SecretStr, Field(max_length=8192)]
 # A signed 64-bit number, as the database keeps it.
 Bytes = Annotated[int, Field(ge=0, le=2**62)]
 _HERE = "control plane"
+_TURN_SECONDS = 10.0
 
 
 class Keys(BaseModel):
@@ -55,12 +56,15 @@ class Keys(BaseModel):
     def _whole(self) -> Keys:
         given = bool(self.access_key.get_secret_value()), bool(self.secret_key.get_secret_value())
         if self.anonymous and (any(given) or self.session_token.get_secret_value()):
-            raise ValueError("anonymous and keys exclude each other; give one of them")
+            raise Wrong(Sentence("anonymous and keys exclude each other", "匿名与密钥不能同时使用"), Sentence("give one of them", "请只选其一"))
         if not self.anonymous and not all(given):
-            raise ValueError("an access key and its secret come together; give both, or anonymous")
+            raise Wrong(
+                Sentence("an access key and its secret come together", "访问密钥与其私钥须同时给出"),
+                Sentence("give both, or anonymous", "请同时填写，或选择匿名"),
+            )
         for secret in (self.access_key, self.secret_key, self.session_token):
             if any(not "!" <= letter <= "~" for letter in secret.get_secret_value()):
-                raise ValueError("keys are ASCII without blanks; copy them again")
+                raise Wrong(Sentence("keys are ASCII without blanks", "密钥只含 ASCII 字符且无空格"), Sentence("copy them again", "请重新复制"))
         return self
 
     def credentials(self) -> Credentials:
@@ -90,7 +94,10 @@ class VolumeCreation(BaseModel):
 
 
 class VolumeEdit(BaseModel):
-    """What to change of a volume; what is absent stays. Credentials are rotated by an operation of their own."""
+    """What to change of a volume; what is absent stays.
+
+    Credentials are rotated by an operation of their own; they are needed here where requests will go to another server.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -105,6 +112,7 @@ class VolumeEdit(BaseModel):
     read_only: bool | None = None
     bandwidth: Bytes | None = None
     requests: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    credentials: Keys | None = None
 
 
 class FindingDocument(BaseModel):
@@ -128,7 +136,8 @@ class VolumeDocument(BaseModel):
     provider: str
     region: str
     endpoint: str
-    addressing: str
+    addressing: Annotated[str, Field(description="As it was said.")]
+    addressing_used: Annotated[str, Field(description="What it came to: virtual or path.")]
     bucket: str
     directory: str
     anonymous: bool
@@ -142,6 +151,12 @@ class VolumeDocument(BaseModel):
     revision: int
     created: datetime
     changed: datetime
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def etag(self) -> str:
+        """What an edit sends as If-Match."""
+        return etag(self.id, self.revision)
 
 
 class CheckDocument(BaseModel):
@@ -179,10 +194,11 @@ async def create_volume(body: VolumeCreation, control: Control, caller: Writer, 
     async with control.database.writing() as session:
         if (before := await Replayable(control, session, caller, "create_volume", key, body).answer(VolumeDocument)) is not None:
             return _tagged(response, before)
+        await service.must_be_free(session, body.name)
     checked = await _passed(control, body.described(), body.credentials.credentials())
     async with control.database.writing() as session:
         once = Replayable(control, session, caller, "create_volume", key, body)
-        if (before := await once.answer(VolumeDocument)) is not None:
+        if (before := await once.claim(VolumeDocument)) is not None:
             return _tagged(response, before)
         row = await service.create(session, control.vault, control.clock, caller, body.described(), checked)
         record(session, control.clock, _subject(row), "volume-created", caller.subject, bucket=row.bucket, directory=row.directory)
@@ -193,7 +209,7 @@ async def create_volume(body: VolumeCreation, control: Control, caller: Writer, 
 async def check_new_volume(body: VolumeCreation, control: Control, _caller: Writer) -> CheckDocument:
     """Tries a connection without storing anything."""
     origin = body.described().origin()
-    findings = await check(origin, body.credentials.credentials(), control.settings.origins, read_only=body.read_only)
+    findings = await _checked(control, origin, body.credentials.credentials(), read_only=body.read_only)
     return _check_document(findings)
 
 
@@ -204,7 +220,7 @@ async def list_volumes(
     after: After = None,
     limit: Limit = 50,
     provider: ProviderName | None = None,
-    name_contains: Annotated[str | None, Query(max_length=63, pattern=r"^[^\x00]*$")] = None,
+    name_contains: Annotated[SoughtName | None, Query()] = None,
 ) -> PageOf[VolumeDocument]:
     """Volumes, by name; a user sees own ones."""
     async with control.database.reading() as session:
@@ -213,7 +229,7 @@ async def list_volumes(
 
 
 @router.get("/volumes/{name}", operation_id="show_volume")
-async def show_volume(name: Named, control: Control, caller: Reader, response: Response) -> VolumeDocument:
+async def show_volume(name: NamePath, control: Control, caller: Reader, response: Response) -> VolumeDocument:
     """One volume; its ETag is what an edit must send."""
     async with control.database.reading() as session:
         return _tagged(response, VolumeDocument.model_validate(await service.find(session, caller, name)))
@@ -221,27 +237,33 @@ async def show_volume(name: Named, control: Control, caller: Reader, response: R
 
 @router.patch("/volumes/{name}", operation_id="edit_volume")
 async def edit_volume(
-    name: Named, body: VolumeEdit, control: Control, caller: Writer, response: Response, if_match: IfMatch = None
+    name: NamePath, body: VolumeEdit, control: Control, caller: Writer, response: Response, if_match: IfMatch = None
 ) -> VolumeDocument:
     """Changes a volume, after another connection check with what it would be."""
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
-        must_match(if_match, row.revision)
+        must_match(if_match, row.id, row.revision)
         await _must_be_idle(session, row, "edit")
-        said = replace(_with_endpoint_kept(row, body), **body.model_dump(exclude_none=True))
-        credentials = await service.credentials_of(session, control.vault, row)
+        said = replace(_with_endpoint_kept(row, body), **body.model_dump(exclude_none=True, exclude={"credentials"}))
+        if said.name != row.name:
+            await service.must_be_free(session, said.name)
+        if body.credentials is None:
+            service.must_not_lend_keys(row, said.origin())
+            credentials = await service.credentials_of(session, control.vault, row)
+        else:
+            credentials = body.credentials.credentials()
     checked = await _passed(control, said, credentials)
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
-        must_match(if_match, row.revision)
+        must_match(if_match, row.id, row.revision)
         await _must_be_idle(session, row, "edit")
-        await service.edit(session, control.clock, row, said, checked)
+        await service.edit(session, control.vault, control.clock, row, said, checked, new_keys=body.credentials is not None)
         record(session, control.clock, _subject(row), "volume-edited", caller.subject, fields=sorted(body.model_fields_set))
         return _tagged(response, VolumeDocument.model_validate(row))
 
 
 @router.post("/volumes/{name}/credentials", operation_id="rotate_credentials")
-async def rotate_credentials(name: Named, body: Keys, control: Control, caller: Writer, response: Response) -> VolumeDocument:
+async def rotate_credentials(name: NamePath, body: Keys, control: Control, caller: Writer, response: Response) -> VolumeDocument:
     """Replaces a volume's credentials, after a check with the new ones. Possible in every state; what is cached stays."""
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
@@ -257,13 +279,13 @@ async def rotate_credentials(name: Named, body: Keys, control: Control, caller: 
 
 
 @router.post("/volumes/{name}/check", operation_id="check_volume")
-async def check_volume(name: Named, control: Control, caller: Writer) -> CheckDocument:
+async def check_volume(name: NamePath, control: Control, caller: Writer) -> CheckDocument:
     """Repeats the connection check of a volume, and keeps what it finds."""
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
         origin, read_only = service.origin_in(row), row.read_only
         credentials = await service.credentials_of(session, control.vault, row)
-    findings = await check(origin, credentials, control.settings.origins, read_only=read_only)
+    findings = await _checked(control, origin, credentials, read_only=read_only)
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
         if service.origin_in(row) == origin:
@@ -273,10 +295,11 @@ async def check_volume(name: Named, control: Control, caller: Writer) -> CheckDo
 
 
 @router.delete("/volumes/{name}", operation_id="delete_volume", status_code=204)
-async def delete_volume(name: Named, control: Control, caller: Writer) -> None:
+async def delete_volume(name: NamePath, control: Control, caller: Writer, if_match: IfMatch = None) -> None:
     """Forgets a volume. The bucket is not touched."""
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
+        must_not_differ(if_match, row.id, row.revision)
         await _must_be_idle(session, row, "delete")
         await accelerations.forget_volume(session, row.id)
         record(session, control.clock, _subject(row), "volume-deleted", caller.subject)
@@ -306,10 +329,22 @@ async def _passed(control: ControlPlane, said: service.Described, credentials: C
 
 async def _passed_as(control: ControlPlane, origin: Origin, credentials: Credentials, *, read_only: bool) -> service.Checked:
     """The origin, checked. Raises the problem `check-failed` with what was found."""
-    findings = await check(origin, credentials, control.settings.origins, read_only=read_only)
+    findings = await _checked(control, origin, credentials, read_only=read_only)
     if not _passes(findings):
         raise refused("check-failed", findings)
     return service.Checked(origin, credentials, findings, _HERE)
+
+
+async def _checked(control: ControlPlane, origin: Origin, credentials: Credentials, *, read_only: bool) -> list[Finding]:
+    """A connection check, when it is its turn. Raises the problem `too-many-checks`."""
+    try:
+        await asyncio.wait_for(control.checks.acquire(), _TURN_SECONDS)
+    except TimeoutError:
+        raise refused("too-many-checks") from None
+    try:
+        return await check(origin, credentials, control.settings.origins, read_only=read_only)
+    finally:
+        control.checks.release()
 
 
 def _passes(findings: Sequence[Finding]) -> bool:
@@ -322,7 +357,7 @@ def _check_document(findings: Sequence[Finding]) -> CheckDocument:
 
 
 def _tagged(response: Response, document: VolumeDocument) -> VolumeDocument:
-    response.headers["ETag"] = etag(document.revision)
+    response.headers["ETag"] = document.etag
     return document
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace.control.clock import Clock
 from headrace.control.ids import new_id
 from headrace.control.pages import Page, page
-from headrace.control.problems import Finding, refused
+from headrace.control.problems import Finding, Text, refused
 from headrace.control.tokens.caller import Caller
 from headrace.control.vault import Vault
 from headrace.control.volumes.models import Volume
@@ -75,10 +75,33 @@ async def create(session: AsyncSession, vault: Vault, clock: Clock, caller: Call
     return row
 
 
-async def edit(session: AsyncSession, clock: Clock, row: Volume, said: Described, checked: Checked) -> None:
-    """Replaces what a volume says, credentials apart. Raises the problem `name-taken`."""
+async def must_be_free(session: AsyncSession, name: str) -> None:
+    """Raises the problem `name-taken`. Before a check that takes seconds; whether it is still so is seen when it is stored."""
+    if await session.scalar(select(Volume.id).where(Volume.name == name)) is not None:
+        raise refused("name-taken", noun="volume", name=name)
+
+
+def must_not_lend_keys(row: Volume, origin: Origin) -> None:
+    """Kept keys go to the server that they were given for. Whoever names another one brings keys: else an edit would send it the kept ones,
+    a session token in clear, and nobody who may only edit is to learn them."""
+    if row.anonymous or _server(origin_in(row)) == _server(origin):
+        return
+    cause = Text("the kept keys were given for another server", "已保存的密钥是为另一服务器提供的")
+    remedy = Text("send credentials too, for they would go to another place", "请同时提供凭证：请求将发往另一地址")
+    raise refused("invalid", [Finding("credentials", "keys-needed", cause, remedy)])
+
+
+def _server(origin: Origin) -> tuple[str, ...]:
+    """What decides to whom a request is sent."""
+    return (origin.endpoint, origin.provider.name, origin.addressing, origin.host)
+
+
+async def edit(session: AsyncSession, vault: Vault, clock: Clock, row: Volume, said: Described, checked: Checked, *, new_keys: bool) -> None:
+    """Replaces what a volume says. Raises the problem `name-taken`."""
     row.name = said.name
     _describe(row, said, checked, clock)
+    if new_keys:
+        await _seal(session, vault, row, checked.credentials)
     row.revision += 1
     await _flush(session, said.name)
 
@@ -146,13 +169,13 @@ async def seal_again(session: AsyncSession, vault: Vault) -> int:
 
 def origin_in(row: Volume) -> Origin:
     """The origin that a volume was stored with."""
-    return Origin(PROVIDERS[row.provider], row.region, row.endpoint, row.addressing, row.bucket, row.directory)
+    return Origin(PROVIDERS[row.provider], row.region, row.endpoint, row.addressing_used, row.bucket, row.directory)
 
 
 def for_nodes(row: Volume) -> dict[str, Any]:
     """What nodes must know of a volume to read it, keys apart."""
-    names = ("revision", "provider", "region", "endpoint", "addressing", "bucket", "directory", "anonymous", "bandwidth", "requests")
-    return {"volume_id": row.id, "volume": row.name, **{name: getattr(row, name) for name in names}}
+    names = ("revision", "provider", "region", "endpoint", "bucket", "directory", "anonymous", "bandwidth", "requests")
+    return {"volume_id": row.id, "volume": row.name, "addressing": row.addressing_used, **{name: getattr(row, name) for name in names}}
 
 
 def described(row: Volume) -> Described:
@@ -174,7 +197,8 @@ def described(row: Volume) -> Described:
 
 def _describe(row: Volume, said: Described, checked: Checked, clock: Clock) -> None:
     origin = checked.origin
-    row.provider, row.region, row.endpoint, row.addressing = origin.provider.name, origin.region, origin.endpoint, origin.addressing
+    row.provider, row.region, row.endpoint = origin.provider.name, origin.region, origin.endpoint
+    row.addressing, row.addressing_used = said.addressing, origin.addressing
     row.bucket, row.directory = origin.bucket, origin.directory
     row.read_only, row.bandwidth, row.requests = said.read_only, said.bandwidth, said.requests
     row.changed = clock.now()

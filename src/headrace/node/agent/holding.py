@@ -125,7 +125,7 @@ class Hold:
         share = self._tools.room
         with share.lock:
             left = share.left(self.item.id)
-            plan = Plan(paths, None, wanted["bytes"]) if wanted["bytes"] <= left else fitting(Engine.snapshot_sizes(snapshot), paths, left)
+            plan = Plan(paths, None, wanted["bytes"]) if wanted["bytes"] <= left else fitting(_sizes(snapshot, paths), paths, left)
             if not self.stop.is_set():
                 share.planned[self.item.id] = plan.bytes
         return plan
@@ -155,6 +155,11 @@ class Hold:
     def _measure(self, name: str, snapshot: str, plan: Plan, *, complete: bool) -> None:
         held = self._tools.engine.coverage(name, snapshot, list(plan.paths))
         self.reached = Reached(held["files_complete"], held["files"], held["bytes_present"], held["bytes"], complete)
+
+
+def _sizes(snapshot: str, paths: Sequence[str]) -> list[tuple[str, int]]:
+    names = list(paths) or Engine.snapshot_paths(snapshot)
+    return [(name, size or 0) for name, size in zip(names, Engine.snapshot_sizes(snapshot, names), strict=True)]
 
 
 class Holding:

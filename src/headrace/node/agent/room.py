@@ -44,11 +44,10 @@ class Room:
 
 
 def fitting(sizes: Sequence[tuple[str, int]], paths: Sequence[str], bytes_left: int) -> Plan:
-    """As many whole files as fit, in the order of the list: the same ones each time, so that another try goes on with them."""
-    among = set(paths)
+    """As many whole files of those with these sizes as fit, in their order: the same ones each time, so that another try goes on with them."""
     pulled, total = [], 0
     for path, size in sizes:
-        if (not among or path in among) and total + size <= bytes_left:
+        if total + size <= bytes_left:
             pulled.append(path)
             total += size
     return Plan(paths, pulled, total)

@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("region", sa.String(64), nullable=False),
         sa.Column("endpoint", sa.String(512), nullable=False),
         sa.Column("addressing", sa.String(16), nullable=False),
+        sa.Column("addressing_used", sa.String(16), nullable=False),
         sa.Column("bucket", sa.String(255), nullable=False),
         sa.Column("directory", sa.String(1024), nullable=False),
         sa.Column("anonymous", sa.Boolean(), nullable=False),

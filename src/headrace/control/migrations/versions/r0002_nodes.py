@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("expires", sa.BigInteger(), nullable=False),
+        sa.Column("spent_by", sa.String(26), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_join_tokens"),
         sa.ForeignKeyConstraint(["region_id"], ["regions.id"], name="fk_join_tokens_region_id"),
     )

@@ -62,8 +62,11 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("sent", sa.BigInteger(), nullable=False),
+        sa.Column("acceleration_id", sa.String(26), nullable=False),
         sa.PrimaryKeyConstraint("digest", "part", name="pk_snapshot_parts"),
     )
+    op.create_index("ix_snapshot_parts_acceleration_id", "snapshot_parts", ["acceleration_id"])
     op.create_table(
         "holdings",
         sa.Column("acceleration_id", sa.String(26), nullable=False),
