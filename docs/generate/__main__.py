@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs.generate import commands, errors, metrics, protocol, python, reliability
+from docs.generate import commands, control, errors, metrics, protocol, python, reliability
 from headrace import settings
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -16,6 +16,9 @@ PAGES = {
     "protocol.md": protocol.page,
     "metrics.md": metrics.page,
     "python.md": python.page,
+    "control-settings.md": control.configuration,
+    "problems.md": control.problems,
+    "openapi.json": control.openapi,
 }
 
 

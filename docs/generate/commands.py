@@ -33,7 +33,11 @@ def _commands(names: list[str], group: Any) -> list[tuple[list[str], Any]]:
         if command.hidden:
             continue
         path = [*names, name]
-        found += _commands(path, command) if hasattr(command, "commands") else [(path, command)]
+        is_group = hasattr(command, "commands")
+        if not is_group or command.invoke_without_command:
+            found.append((path, command))
+        if is_group:
+            found += _commands(path, command)
     return found
 
 

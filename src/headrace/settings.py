@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Setting:
     """One setting; its environment variable is HEADRACE_ and the name in capitals."""
 
     name: str
-    kind: str  # "path", "paths", "bytes", "seconds", "integer", "names", "switch"
+    kind: str  # "path", "paths", "text", "bytes", "seconds", "integer", "names", "switch"
     default: str
     meaning: str
 
@@ -70,7 +70,8 @@ SETTINGS = (
     Setting("idle", "seconds", "60", "A node without mounts and commands ends after this long."),
 )  # fmt: skip
 
-_DECLARED = {s.name: s for s in SETTINGS}
+# Tables of the configuration file; what else is in it are settings.
+_TABLES = frozenset({"control", "mounts"})
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         origin_requests=_integer("origin requests", values["origin_requests"], 0, 1_000_000),
         keep_snapshots=_integer("keep snapshots", values["keep_snapshots"], 2, 1_000_000),
         log_size=parse_bytes("log size", values["log_size"]),
-        kernel_mask=_names(values["kernel_mask"]),
+        kernel_mask=names(values["kernel_mask"]),
         scrub_interval=parse_seconds("scrub interval", values["scrub_interval"]),
         scrub_rate=_rate("scrub rate", values["scrub_rate"]),
         verify_reads=_switch("verify reads", values["verify_reads"]),
@@ -149,18 +150,19 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """The values of a list with commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _addresses(field: str, text: str) -> tuple[str, ...]:
-    names = _names(text)
-    for name in names:
+    addresses = names(text)
+    for name in addresses:
         try:
             ipaddress.ip_address(name)
         except ValueError:
             raise UsageError("bad-setting", f"{field}: {name!r} is not an IP address; give addresses of this machine, separated by commas") from None
-    return names
+    return addresses
 
 
 def _integer(field: str, text: str, low: int, high: int) -> int:
@@ -204,12 +206,18 @@ def read_config(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _raw(options: Mapping[str, str | None], env: Mapping[str, str]) -> dict[str, str]:
-    table = read_config(env)
-    unknown = sorted(set(table) - set(_DECLARED) - {"mounts"})
+    table = {name: value for name, value in read_config(env).items() if name not in _TABLES}
+    return values_of(SETTINGS, table, options, env)
+
+
+def values_of(declared: Iterable[Setting], table: Mapping[str, Any], options: Mapping[str, str | None], env: Mapping[str, str]) -> dict[str, str]:
+    """Each setting as text, by precedence. Raises UsageError for what the file says and nobody declared."""
+    known = {setting.name: setting for setting in declared}
+    unknown = sorted(set(table) - set(known))
     if unknown:
         raise UsageError("bad-setting", f"{config_file(env)}: no setting named {unknown[0]!r}; see the settings reference")
     values = {}
-    for setting in SETTINGS:
+    for setting in known.values():
         chosen = options.get(setting.name)
         if chosen is None:
             chosen = env.get(setting.variable) or None

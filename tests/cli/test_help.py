@@ -20,7 +20,7 @@ def commands() -> list[list[str]]:
 
 
 # Nothing but what holds other commands.
-GROUPS = ([], ["cache"], ["order"])
+GROUPS = ([], ["cache"], ["order"], ["region"], ["token"], ["volume"])
 
 
 @pytest.mark.parametrize("names", commands(), ids=" ".join)
@@ -38,7 +38,7 @@ def test_every_command_has_an_example(names: list[str]) -> None:
 
 
 # A page of counters for Prometheus, lines of a log, and a process that stays: what these print has a form of its own.
-OF_THEIR_OWN_FORM = (["metrics"], ["logs"], ["node"])
+OF_THEIR_OWN_FORM = (["up"], ["metrics"], ["logs"], ["node"])
 
 
 @pytest.mark.parametrize("names", [n for n in commands() if n not in (*GROUPS, *OF_THEIR_OWN_FORM)], ids=" ".join)

@@ -1,4 +1,4 @@
-"""Things that stand between Headrace and a bucket: an HTTPS front, one that denies, and a proxy that tunnels."""
+"""Things that stand between Headrace and a server: an HTTPS front, one that denies, one that can be shut, and a proxy that tunnels."""
 
 from __future__ import annotations
 
@@ -94,6 +94,50 @@ def denying_front(target: tuple[str, int], key: str) -> Iterator[str]:
 
     with _serving(handle) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+class Front:
+    """A way to a plain server that can be shut, and opened again under the same address."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.url = ""
+        self._target = target
+        self._open = threading.Event()
+        self._open.set()
+        self._live: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def shut(self) -> None:
+        """Ends what is connected, and whatever comes."""
+        self._open.clear()
+        with self._lock:
+            for connection in self._live:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def open(self) -> None:
+        self._open.set()
+
+    def handle(self, client: socket.socket) -> None:
+        with client:
+            if not self._open.is_set():
+                return
+            with self._lock:
+                self._live.add(client)
+            with contextlib.suppress(OSError):
+                _join(client, socket.create_connection(self._target))
+            with self._lock:
+                self._live.discard(client)
+
+
+@contextmanager
+def front(target: tuple[str, int]) -> Iterator[Front]:
+    """A front that is open."""
+    made = Front(target)
+    with _serving(made.handle) as port:
+        made.url = f"http://127.0.0.1:{port}"
+        yield made
+        made.shut()
 
 
 def _head(client: socket.socket) -> bytes:

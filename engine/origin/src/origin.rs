@@ -34,6 +34,9 @@ pub struct Origin {
     identity: OriginIdentity,
 }
 
+/// How long a request that waits for a ceiling does not see that its origin is taken away.
+const PACE_SLICE: Duration = Duration::from_millis(50);
+
 /// What HEAD tells of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectHead {
@@ -244,10 +247,48 @@ impl Origin {
 
     fn pace(&self, rate: Option<&Rate>, amount: f64) {
         if let Some(rate) = rate {
-            let wait = rate.take(amount);
-            if !wait.is_zero() {
-                std::thread::sleep(wait);
+            let until = Instant::now() + rate.take(amount);
+            // In slices: many may owe the ceiling seconds each, and an origin that is taken away is not waited for.
+            while !self.pool.stopped() {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::sleep(left.min(PACE_SLICE));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_waits_for_its_ceiling_ends_with_the_origin() {
+        let config = OriginConfig {
+            endpoint: "http://127.0.0.1:1".into(),
+            region: "r".into(),
+            bucket: "b".into(),
+            addressing: Addressing::Path,
+            anonymous: true,
+            ca_bundle: None,
+            proxy: None,
+            source_addresses: Vec::new(),
+            max_connections: 1,
+            connect_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(1),
+            max_bytes_per_second: Some(1),
+            max_requests_per_second: None,
+        };
+        let origin = Origin::new(config, None).unwrap();
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| origin.pace_bytes(1000));
+            std::thread::sleep(PACE_SLICE);
+            assert!(!waiting.is_finished());
+            origin.shutdown();
+        });
+        assert!(begun.elapsed() < Duration::from_secs(10));
     }
 }

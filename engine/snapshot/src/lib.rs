@@ -39,6 +39,7 @@
 //! | listed twice: the one listed first stays | [`SkipReason::Duplicate`] |
 //!
 //! A skipped key makes no directories either: of `a` and `a//b`, `a` is a file.
+//! An object whose name begins with `.headrace-check-` is what a connection check writes and removes again; it is left out quietly.
 //!
 //! A directory's time is its marker's; one without a marker has the time the snapshot was made.
 

@@ -7,6 +7,14 @@ const NAME_MAX: usize = 255;
 /// Longest path, in bytes (`PATH_MAX`).
 const PATH_MAX: usize = 4096;
 
+/// How the name of an object begins that a connection check of the control plane writes, reads back and removes.
+const CHECK: &[u8] = b".headrace-check-";
+
+/// Whether a key is none of the user's: what a connection check left for a moment. It is not in the tree, and not told of.
+pub(crate) fn is_ours(key: &[u8]) -> bool {
+    key.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(CHECK))
+}
+
 /// Why a key is not in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -108,6 +116,16 @@ mod tests {
         assert_eq!(check("ü".repeat(128).as_bytes()), Err(LongName));
         assert_eq!(check("a/".repeat(2049).as_bytes()), Err(LongPath));
         assert_eq!(check("a/".repeat(2048).as_bytes()), Ok(()));
+    }
+
+    #[test]
+    fn what_a_connection_check_writes_is_ours_and_nothing_else() {
+        for key in [".headrace-check-1f", "a/.headrace-check-1f", "a/b/.headrace-check-"] {
+            assert!(is_ours(key.as_bytes()), "{key:?}");
+        }
+        for key in ["", ".headrace-check", ".headrace-check-1/a", ".headrace-check-1/", "a.headrace-check-1", "headrace-check-1"] {
+            assert!(!is_ours(key.as_bytes()), "{key:?}");
+        }
     }
 
     #[test]

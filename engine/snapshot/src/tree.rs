@@ -60,6 +60,9 @@ impl Tree {
     /// Adds one key; none may be smaller than the one before.
     pub(crate) fn add(&mut self, entry: &Spooled<'_>, target: &Path) -> Result<(), SnapshotError> {
         let failed = || SnapshotError::io("write", target);
+        if rules::is_ours(entry.key) {
+            return Ok(());
+        }
         let verdict = match &mut self.last_key {
             Some(last) if last == entry.key => Err(SkipReason::Duplicate),
             last => {

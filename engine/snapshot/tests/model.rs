@@ -120,6 +120,17 @@ fn the_rule_for_keys_that_cannot_be_paths() {
 }
 
 #[test]
+fn what_a_connection_check_writes_is_left_out_quietly() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = [".headrace-check-1", "a", "d/.headrace-check-2", "e/.headrace-check-3", "e/b"].map(|key| (key.to_owned(), 1));
+    let (snapshot, _) = build(&directory.path().join("s"), &[keys.to_vec()]);
+    assert_eq!(listed(&snapshot), BTreeMap::from(["a", "e/b"].map(|key| (key.to_owned(), 1))));
+    assert!(snapshot.find("d").is_none());
+    let totals = snapshot.totals();
+    assert_eq!((totals.files, totals.bytes, totals.skipped, snapshot.skipped().count()), (2, 2, 0, 0));
+}
+
+#[test]
 fn a_diff_is_what_a_plain_comparison_says() {
     let directory = tempfile::tempdir().unwrap();
     for seed in 0..30 {

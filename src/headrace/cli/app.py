@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import doctor, logs, mounting, node, order, show, survey
+from headrace.cli import accelerations, control, doctor, logs, mounting, node, order, regions, show, survey, tokens, volumes
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, HeadraceError, UsageError
@@ -21,6 +21,7 @@ from headrace.node.resolver import captured
 # The node counts them in 32 bits.
 _LISTED_MAX = 2**32 - 1
 
+OfRegion = Annotated[str | None, typer.Option("--region", help="Of a volume in this region, by the control plane.")]
 Inside = Annotated[list[str], typer.Argument(help="Files or directories in a mount.")]
 
 app = typer.Typer(
@@ -32,11 +33,22 @@ app = typer.Typer(
 cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What is cached on this machine.")
 app.add_typer(cache_app, name="cache")
 app.add_typer(order.app, name="order")
+app.add_typer(control.app, name="control")
+app.add_typer(volumes.app, name="volume")
+app.add_typer(regions.app, name="region")
+app.add_typer(tokens.app, name="token")
+app.add_typer(node.app, name="node")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
 app.command(epilog="Example: headrace umount ./qwen")(mounting.umount)
 app.command(epilog="Example: headrace doctor s3://models/qwen")(doctor.doctor)
 app.command(epilog="Example: headrace logs -f")(logs.logs)
-app.command(epilog="Example: headrace node   (under systemd: see deploy/systemd)")(node.node)
+app.command(epilog="Example: headrace up")(control.up)
+app.command(epilog="Example: headrace login https://headrace.example.com:7370")(control.login)
+app.command(epilog="Example: headrace accelerate qwen --region zj-1 --wait")(accelerations.accelerate)
+app.command("accelerations", epilog="Example: headrace accelerations --region zj-1")(accelerations.accelerations)
+app.command(epilog="Example: headrace release qwen --region zj-1")(accelerations.release)
+app.command(epilog="Example: headrace versions qwen --region zj-1")(accelerations.versions)
+app.command(epilog="Example: headrace events -n 20")(tokens.events)
 
 
 @app.command(epilog="Example: headrace status ./qwen")
@@ -78,6 +90,8 @@ def _show_status(answer: dict[str, Any]) -> None:
         f"cache {show.size(cache['allocated_bytes'])} of {show.size(cache['limit_bytes'])}, "
         f"{cache['files']} files, {cache['complete_files']} complete"
     )
+    if answer["control"]:
+        _show_control(answer["control"])
     ratio = "—" if answer["hit_ratio"] is None else f"{100 * answer['hit_ratio']:.0f} %"
     print(f"from cache {show.size(counters['cache_hit_bytes_total'])}, from origin {show.size(counters['fetched_bytes_total'])}, hit ratio {ratio}")
     speed = answer["speed"]
@@ -100,9 +114,29 @@ def _show_status(answer: dict[str, Any]) -> None:
         print(f"  {event['kind']}: {event['message']}")
 
 
-@app.command(epilog="Example: headrace refresh ./qwen")
-def refresh(directory: Directory, as_json: Json = False) -> None:
-    """回源: list the bucket again, publish what changed, and switch this mount to it."""
+def _show_control(control: dict[str, Any]) -> None:
+    if control["node_id"]:
+        word = "heard" if control["heard"] else "not heard"
+        print(f"control plane {control['url']} ({word}): region {control['region']}, node {control['node_id']}")
+    if control.get("holding"):
+        print(f"  holds {control['complete']} of {control['holding']} accelerations whole, {control['failing']} with an error")
+    if control["error"]:
+        print(f"  warning: {control['error']}")
+
+
+@app.command(epilog="Example: headrace refresh ./qwen   (or a volume: headrace refresh qwen --region zj-1 --wait)")
+def refresh(
+    directory: Annotated[str, typer.Argument(help="The mount point; with --region, the name of a volume.")],
+    region: OfRegion = None,
+    at_once: Annotated[bool, typer.Option("--at-once", help="Of a volume: current when it is published, instead of when it is held.")] = False,
+    wait: accelerations.Wait = False,
+    as_json: Json = False,
+) -> None:
+    """回源: list the bucket again, publish what changed, and switch this mount to it; or a volume, in a region."""
+    if region is not None:
+        return accelerations.refresh(directory, region, at_once=at_once, wait=wait, as_json=as_json)
+    if at_once or wait:
+        raise UsageError("bad-setting", "--at-once and --wait are for a volume; name its region with --region")
     progress = show.Progress(as_json)
     with running(where := place(directory)) as client:
         answer = client.call("refresh", progress, directory=where)
@@ -144,13 +178,16 @@ def snapshots(directory: Directory, as_json: Json = False) -> None:
     return None
 
 
-@app.command(epilog="Example: headrace rollback ./qwen v1")
+@app.command(epilog="Example: headrace rollback ./qwen v1   (or a volume: headrace rollback qwen v1 --region zj-1)")
 def rollback(
-    directory: Directory,
+    directory: Annotated[str, typer.Argument(help="The mount point; with --region, the name of a volume.")],
     snapshot: Annotated[str, typer.Argument(help="The version to go back to.")],
+    region: OfRegion = None,
     as_json: Json = False,
 ) -> None:
-    """Switch a mount to a version held; at once."""
+    """Switch a mount, or a volume in a region, to a version held; at once."""
+    if region is not None:
+        return accelerations.roll_back(directory, region, snapshot, as_json=as_json)
     with running(where := place(directory)) as client:
         answer = client.call("rollback", directory=where, snapshot=snapshot)
     if as_json:

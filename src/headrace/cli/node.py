@@ -1,4 +1,4 @@
-"""`headrace node`: the node for systemd and containers, with the mounts of the configuration file.
+"""`headrace node`: the node for systemd and containers, with the mounts of the configuration file; and how it joins a control plane.
 
 This process only watches. Node and keeper are processes of their own, as always, so that killing this one breaks no
 mount, and starting it again finds the same node. Being connected to the node keeps that from stopping when idle.
@@ -6,19 +6,22 @@ mount, and starting it again finds the same node. Being connected to the node ke
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from headrace import settings as configuration
 from headrace.cli import show
+from headrace.cli.control import Url
 from headrace.cli.fstab import parse
-from headrace.cli.reach import running
+from headrace.cli.reach import Json, print_json, running
 from headrace.errors import HeadraceError, NodeFailure, UsageError
 from headrace.node.client import Client, connect_or_start
 
@@ -27,13 +30,63 @@ _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
-def node(stop: Annotated[bool, typer.Option("--stop", help="Unmount everything and stop the running node.")] = False) -> None:
+app = typer.Typer(
+    invoke_without_command=True, rich_markup_mode=None, epilog="Example: headrace node   (under systemd: see deploy/systemd)",
+    help="Run the node in the foreground, with the mounts of the configuration file. SIGTERM unmounts them and stops it.",
+)  # fmt: skip
+
+
+@app.callback()
+def node(context: typer.Context, stop: Annotated[bool, typer.Option("--stop", help="Unmount everything and stop the running node.")] = False) -> None:
     """Run the node in the foreground, with the mounts of the configuration file. SIGTERM unmounts them and stops it."""
+    if context.invoked_subcommand is not None:
+        if stop:
+            raise UsageError("bad-setting", f"--stop: it does not go with {context.invoked_subcommand}; give one of the two")
+        return
     if stop:
         with running() as client:
             client.call("stop")
         return
     Watch(configuration.load()).run()
+
+
+@app.command("join", epilog="Example: HEADRACE_JOIN_TOKEN=hj_… headrace node join https://headrace.example.com:7370 --label gpu=H800")
+def join(
+    url: Url,
+    name: Annotated[str | None, typer.Option(help="What this node is called there (the machine's name).")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label, KEY=VALUE; may be given again.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="File of authorities to trust, in PEM, in place of the system's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Join a region of a control plane, with the token that `headrace region join` makes: it is asked for, or taken from HEADRACE_JOIN_TOKEN."""
+    labels = dict(map(_label, label or []))
+    token = os.environ.get("HEADRACE_JOIN_TOKEN") or getpass.getpass("join token: ")
+    with connect_or_start(configuration.load()) as client:
+        answer = client.call(
+            "control.join", url=url, token=token.strip(), name=name, labels=labels, certificates=None if ca is None else str(ca.absolute())
+        )
+    if as_json:
+        return print_json(answer)
+    print(f"this is now the node {answer['node_id']} of the region {answer['region']}")
+    return None
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError("bad-setting", f"--label: {text!r} is not KEY=VALUE; write it like gpu=H800")
+    return key, value
+
+
+@app.command("leave", epilog="Example: headrace node leave")
+def leave(as_json: Json = False) -> None:
+    """Forget the control plane. What is cached stays until its room is needed; an administrator removes the node there."""
+    with running() as client:
+        answer = client.call("control.leave")
+    if as_json:
+        return print_json(answer)
+    print(f"no longer the node {answer['node_id']} of the region {answer['region']}; remove it there: `headrace region remove {answer['node_id']}`")
+    return None
 
 
 def configured() -> list[tuple[Any, dict[str, str | None]]]:

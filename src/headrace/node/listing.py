@@ -31,7 +31,7 @@ def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress
             lambda files, size: progress({"phase": "list", "files": files, "bytes": size}),
         )  # fmt: skip
         if report["files"] == 0:
-            raise _empty(engine, origin_id, store.about)
+            raise nothing_under(engine, origin_id, store.about)
         with _PUBLISHING:
             return _publish(store, candidate, report)
     except EngineError as error:
@@ -62,7 +62,8 @@ def spoken(error: EngineError, endpoint: str) -> Exception:
     )
 
 
-def _empty(engine: Engine, origin_id: str, about: dict[str, str]) -> HeadraceError:
+def nothing_under(engine: Engine, origin_id: str, about: dict[str, str]) -> HeadraceError:
+    """The error of a listing that found nothing; `about` names bucket and prefix. Says so when the prefix is an object."""
     source = f"s3://{about['bucket']}/{about['prefix']}"
     key = about["prefix"].rstrip("/")
     with contextlib.suppress(EngineError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import BusyFailure, MountFailure, NotFound, UsageError, from_code
 from headrace.node import resolver
+from headrace.node.agent.methods import CONTROL_METHODS
 from headrace.node.engines import add_origin
 from headrace.node.finding import find_mount, inside
 from headrace.node.listing import publish_listing
@@ -185,7 +186,7 @@ def stop_mounts(node: Node) -> None:
 
 
 def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
-    """Node, cache, counters, events and all mounts, or the one that holds `directory`."""
+    """Node, control plane, cache, counters, events and all mounts, or the one that holds `directory`."""
     chosen = node.kept.mounts
     if params.get("directory"):
         mount_id, entry = find_mount(node, params["directory"])
@@ -200,6 +201,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
             "since": node.began,
             "rss_bytes": _rss(),
         },
+        "control": node.membership.status(),
         "speed": node.speed.now(),
         "cache": _cache(node),
         "counters": counters,
@@ -443,5 +445,5 @@ METHODS: dict[str, Callable[[Node, Params, Progress], Any]] = {
     "mount": mount, "umount": umount, "status": status, "refresh": refresh, "snapshots": snapshots, "rollback": rollback,
     "warm": warm, "cache.list": cache_list, "cache.evict": cache_evict, "cache.pin": cache_pin,
     "cache.verify": cache_verify, "credentials": credentials, "metrics": metrics, "ping": ping,
-    "stop": stop, **ORDER_METHODS, **VOLUME_METHODS,
+    "stop": stop, **ORDER_METHODS, **VOLUME_METHODS, **CONTROL_METHODS,
 }  # fmt: skip

@@ -109,6 +109,8 @@ PARAMETERS: dict[str, dict[str, Kind]] = {
     "volume.stat": {"volume": TEXT, "path": TEXT},
     "volume.warm": {"volume": TEXT, "paths": TEXTS},
     "volume.close": {"volume": TEXT},
+    "control.join": {"url": TEXT, "token": TEXT, "name": _MAYBE_TEXT, "labels": _optional(NAMED_TEXTS), "certificates": _MAYBE_TEXT},
+    "control.leave": {},
 }
 
 

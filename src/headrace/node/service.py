@@ -21,6 +21,7 @@ from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
 from headrace.node import parcel, record
+from headrace.node.agent.membership import Membership
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
 from headrace.node.keeper import Kept, another_keeper
@@ -107,6 +108,7 @@ class Node:
         self.cacheless: str | None = None  # why mounts go on without their cache
         self.volumes = HeldVolumes(self)
         self.learning = Learning(self.settings)
+        self.membership = Membership(self)
         try:
             self.engine = self._start_engine()
             self.learning.start()
@@ -233,6 +235,8 @@ class Node:
         threading.Thread(target=self._watch_keeper, daemon=True).start()
         if not self.fault and self.settings.scrub_interval:
             threading.Thread(target=Scrubber(self.engine, self.settings, self.stopping).run, daemon=True).start()
+        if not self.fault:
+            self.membership.begin()
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
             self.drop_dead_mounts()
@@ -246,9 +250,12 @@ class Node:
                     self.learning.look(self.engine)
                 in_use = [path for mount in self.kept.mounts.values() for path in mount["slots"].values()]
                 drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use + self.volumes.paths())
-            if not self.kept.mounts and self.connections == 0 and time.monotonic() - self.last_used > self._patience():
+            if not self._needed() and time.monotonic() - self.last_used > self._patience():
                 break
         self._end()
+
+    def _needed(self) -> bool:
+        return bool(self.kept.mounts or self.connections or self.membership.joined)
 
     def _patience(self) -> float:
         """How long it waits for work. One that was started for a mount that failed is no loss."""
@@ -260,6 +267,7 @@ class Node:
         self.stopping.set()
         stop_mounts(self)
         if not self.fault:
+            self.membership.end()
             self.learning.settle_all(self.engine)
         # Connections that come now find no socket and start a new keeper.
         for path in (self.settings.socket, self.settings.handout_socket):

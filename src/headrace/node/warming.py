@@ -27,7 +27,7 @@ def pull(
     Patterns choose among the files: one without a slash is compared with names, one with a slash with paths from the
     root of the snapshot (`*` matches slashes too).
     """
-    chosen = _chosen(engine, snapshot, paths, include, exclude) if include or exclude else list(paths)
+    chosen = chosen_paths(engine, snapshot, paths, include, exclude) if include or exclude else list(paths)
     wanted = engine.coverage(origin_id, snapshot, chosen)
     usage = engine.cache_usage()
     free = sum(room(directory, reserve_bytes) for directory in usage["directories"])
@@ -40,7 +40,7 @@ def pull(
     return engine.warm(origin_id, snapshot, chosen, progress)
 
 
-def _chosen(engine: Engine, snapshot: str, paths: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> list[str]:
+def chosen_paths(engine: Engine, snapshot: str, paths: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> list[str]:
     """Files below `paths` that a pattern of `include` lets in (all, if there is none) and none of `exclude` keeps out."""
 
     def matches(path: str, pattern: str) -> bool:

@@ -1,0 +1,263 @@
+"""Speaks to the control plane's API; one method for each thing that can be asked."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from headrace.errors import Exit, HeadraceError, UsageError
+from headrace.printable import printable
+
+# A connection check takes up to a minute.
+_SECONDS = 90.0
+_PAGE = 200
+_EXITS = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND, 409: Exit.BUSY, 422: Exit.USAGE, 503: Exit.UNREACHABLE}
+
+Document = dict[str, Any]
+
+
+class ControlFailure(HeadraceError):
+    """The control plane refused or could not be reached. `problem` is its problem document, empty where there was none."""
+
+    def __init__(self, code: str, message: str, problem: Document | None = None, status: int = 0) -> None:
+        super().__init__(code, message)
+        self.problem = problem or {}
+        self.status = status
+        self.exit_code = _EXITS.get(status, Exit.FAILED if status else Exit.UNREACHABLE)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.problem, self.status)
+
+
+class ControlClient:
+    """A control plane at a URL, called with a token. Use with `with`, or `close` it."""
+
+    def __init__(self, url: str, token: str, *, certificates: str | None = None, language: str = "en") -> None:
+        self._url = url.rstrip("/")
+        self._certificates = certificates
+        headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_SECONDS, verify=_trust(certificates), trust_env=False)
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def as_bearer(self, token: str) -> ControlClient:
+        """The same control plane, called with another token."""
+        return ControlClient(self._url, token, certificates=self._certificates, language=self._http.headers["accept-language"])
+
+    def login(self) -> Document:
+        """Exchanges the one-time token that this client was made with."""
+        return self._document("POST", "/v1/login")
+
+    def providers(self) -> list[Document]:
+        return self._list("/v1/providers")
+
+    def create_volume(self, volume: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", "/v1/volumes", json=volume, headers=_keyed(key))
+
+    def check_new_volume(self, volume: Mapping[str, Any]) -> Document:
+        return self._document("POST", "/v1/volumes/check", json=volume)
+
+    def volumes(self, **filters: str) -> Iterator[Document]:
+        return self._pages("/v1/volumes", filters)
+
+    def volume(self, name: str) -> Document:
+        return self._document("GET", _path("volumes", name))
+
+    def edit_volume(self, name: str, changes: Mapping[str, Any], etag: str) -> Document:
+        """Changes a volume as it was when it was read: `etag` is in its document."""
+        return self._document("PATCH", _path("volumes", name), json=changes, headers={"If-Match": etag})
+
+    def check_volume(self, name: str) -> Document:
+        return self._document("POST", _path("volumes", name, "check"))
+
+    def rotate_credentials(self, name: str, keys: Mapping[str, Any]) -> Document:
+        return self._document("POST", _path("volumes", name, "credentials"), json=keys)
+
+    def delete_volume(self, name: str) -> None:
+        self._answer("DELETE", _path("volumes", name))
+
+    def create_token(self, token: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", "/v1/tokens", json=token, headers=_keyed(key))
+
+    def tokens(self) -> Iterator[Document]:
+        return self._pages("/v1/tokens", {})
+
+    def revoke_token(self, identifier: str) -> None:
+        self._answer("DELETE", _path("tokens", identifier))
+
+    def events(self, **filters: str) -> Iterator[Document]:
+        """Newest first."""
+        return self._pages("/v1/events", filters)
+
+    def start_acceleration(self, volume: str, said: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations"), json=said, headers=_keyed(key))
+
+    def accelerations(self, **filters: str) -> Iterator[Document]:
+        return self._pages("/v1/accelerations", filters)
+
+    def acceleration(self, volume: str, region: str) -> Document:
+        return self._document("GET", _path("volumes", volume, "accelerations", region))
+
+    def release(self, volume: str, region: str) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "release"))
+
+    def refresh(self, volume: str, region: str, *, at_once: bool = False) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "refresh"), json={"at_once": at_once})
+
+    def cancel_pull(self, volume: str, region: str) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "cancel"))
+
+    def roll_back(self, volume: str, region: str, version: int) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "rollback"), json={"version": version})
+
+    def versions(self, volume: str, region: str) -> list[Document]:
+        return self._list(_path("volumes", volume, "accelerations", region, "versions"))
+
+    def create_region(self, region: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", "/v1/regions", json=region, headers=_keyed(key))
+
+    def regions(self) -> Iterator[Document]:
+        return self._pages("/v1/regions", {})
+
+    def region(self, name: str) -> Document:
+        return self._document("GET", _path("regions", name))
+
+    def edit_region(self, name: str, changes: Mapping[str, Any], etag: str) -> Document:
+        """Changes how a region is shown, as it was when it was read: `etag` is in its document."""
+        return self._document("PATCH", _path("regions", name), json=changes, headers={"If-Match": etag})
+
+    def delete_region(self, name: str) -> None:
+        self._answer("DELETE", _path("regions", name))
+
+    def create_join_token(self, region: str, lasts_seconds: int = 3600, key: str | None = None) -> Document:
+        said = {"region": region, "lasts_seconds": lasts_seconds}
+        return self._document("POST", "/v1/join-tokens", json=said, headers=_keyed(key))
+
+    def nodes(self, **filters: str) -> Iterator[Document]:
+        return self._pages("/v1/nodes", filters)
+
+    def node(self, identifier: str) -> Document:
+        return self._document("GET", _path("nodes", identifier))
+
+    def drain_node(self, identifier: str, *, draining: bool = True) -> Document:
+        return self._document("PATCH", _path("nodes", identifier), json={"draining": draining})
+
+    def remove_node(self, identifier: str) -> None:
+        self._answer("DELETE", _path("nodes", identifier))
+
+    def enrol(self, name: str, labels: Mapping[str, str], told: Mapping[str, Any]) -> Document:
+        """Joins a region as a node, with the join token that this client was made with."""
+        return self._document("POST", "/v1/enrol", json={"name": name, "labels": labels, "told": told})
+
+    def heartbeat(self, told: Mapping[str, Any]) -> Document:
+        """A node is alive; this client was made with its identity."""
+        return self._document("POST", "/v1/node/heartbeat", json=told)
+
+    def desired(self, known: int = -1, wait: float = 0) -> Document:
+        """What this node should do, once it is another version than `known`, or after `wait` seconds."""
+        return self._document("GET", "/v1/node/desired", params={"known": str(known), "wait": str(wait)})
+
+    def origin_credentials(self, volume_id: str) -> Document:
+        """Keys of a volume that this node needs."""
+        return self._document("GET", _path("node", "volumes", volume_id, "credentials"))
+
+    def send_snapshot_part(self, acceleration: str, listing: int, digest: str, part: int, content: bytes) -> None:
+        path = _path("node", "accelerations", acceleration, "snapshots", digest, str(part))
+        self._answer("PUT", path, params={"listing": str(listing)}, content=content)
+
+    def snapshot_part(self, digest: str, part: int) -> bytes:
+        return self._answer("GET", _path("node", "snapshots", digest, str(part))).content
+
+    def publish_snapshot(self, acceleration: str, published: Mapping[str, Any]) -> Document:
+        return self._document("POST", _path("node", "accelerations", acceleration, "published"), json=published)
+
+    def listing_failed(self, acceleration: str, listing: int, reason: str) -> None:
+        self._answer("POST", _path("node", "accelerations", acceleration, "failed"), json={"listing": listing, "reason": reason})
+
+    def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = ()) -> None:
+        """Tells how far this node is."""
+        self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing)})
+
+    def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[Document]:
+        after: dict[str, str] = {}
+        while True:
+            answer = self._document("GET", path, params={**filters, "limit": str(_PAGE), **after})
+            yield from answer["items"]
+            if answer["next"] is None:
+                return
+            after = {"after": answer["next"]}
+
+    def _document(self, method: str, path: str, **more: Any) -> Document:
+        document = self._json(method, path, **more)
+        if not isinstance(document, dict):
+            raise self._foreign("something else than was asked for")
+        return document
+
+    def _list(self, path: str) -> list[Document]:
+        found = self._json("GET", path)
+        if not isinstance(found, list):
+            raise self._foreign("something else than was asked for")
+        return found
+
+    def _json(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            return self._answer(method, path, **more).json()
+        except ValueError:
+            raise self._foreign("no JSON") from None
+
+    def _foreign(self, what: str) -> ControlFailure:
+        return ControlFailure("control-unreachable", f"{self._url} answers {what}, not as a control plane does; check the address")
+
+    def _answer(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **more)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ControlFailure(
+                "control-unreachable",
+                f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`",
+            ) from None
+        if answer.is_success:
+            return answer
+        raise _failure(answer)
+
+
+def _failure(answer: httpx.Response) -> ControlFailure:
+    try:
+        problem = answer.json()
+        lines = [f"{problem['detail']}", *(_line(field, answer.request.headers["accept-language"]) for field in problem["fields"])]
+        return ControlFailure(str(problem["code"]), "\n".join(printable(line) for line in lines), problem, answer.status_code)
+    except (ValueError, KeyError, TypeError):
+        return ControlFailure(
+            "control-unreachable", f"{answer.request.url.host} answers {answer.status_code}, not as a control plane does; check the address"
+        )
+
+
+def _line(finding: Document, language: str) -> str:
+    tongue = "zh" if language.lower().startswith("zh") else "en"
+    return f"  {finding['field']}: {finding['cause'][tongue]}; {finding['remedy'][tongue]}"
+
+
+def _trust(certificates: str | None) -> ssl.SSLContext | bool:
+    try:
+        return ssl.create_default_context(cafile=certificates) if certificates else True
+    except OSError as error:  # an SSLError too
+        raise UsageError("bad-setting", f"ca: {certificates} can't be used: {error}; give a file of certificates in PEM") from None
+
+
+def _keyed(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key else {}
+
+
+def _path(*parts: str) -> str:
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)

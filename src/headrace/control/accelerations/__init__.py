@@ -1,0 +1,1 @@
+"""Accelerations: a volume in a region, and the state it has."""

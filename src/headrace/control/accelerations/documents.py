@@ -1,0 +1,213 @@
+"""Accelerations as they are shown, and as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from headrace.control.accelerations import service
+from headrace.control.accelerations.models import Acceleration, Holding, Version
+from headrace.control.accelerations.placement import Placement
+from headrace.control.accelerations.states import Condition, State
+from headrace.control.problems import Text, Wrong
+from headrace.control.texts import LabelValue, Line, Name
+
+Pattern = Annotated[Line, Field(max_length=255)]
+Seconds = Annotated[int, Field(ge=1, le=10 * 366 * 86_400)]
+Count = Annotated[int, Field(ge=0, le=2**62)]
+
+
+class SelectionDocument(BaseModel):
+    """What is pulled: everything, the files that patterns choose, or the list of files only. What isn't is fetched when it is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["all", "patterns", "metadata"] = "all"
+    include: Annotated[list[Pattern], Field(max_length=100)] = []
+    exclude: Annotated[list[Pattern], Field(max_length=100)] = []
+
+    @model_validator(mode="after")
+    def _whole(self) -> SelectionDocument:
+        if (self.kind == "patterns") != bool(self.include or self.exclude):
+            raise Wrong(
+                Text("patterns come with the kind `patterns`, and it with them", "模式与类型 `patterns` 须同时给出"),
+                Text("give both or neither", "请同时填写或都不填写"),
+            )
+        return self
+
+
+class PlacementDocument(BaseModel):
+    """Which nodes of the region hold it: all, a number of them, or those with labels."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["all", "number", "labels"] = "all"
+    number: Annotated[int, Field(ge=0, le=100_000)] = 0
+    labels: Annotated[dict[Line, LabelValue], Field(max_length=64)] = {}
+
+    @model_validator(mode="after")
+    def _whole(self) -> PlacementDocument:
+        if (self.kind == "number") != bool(self.number) or (self.kind == "labels") != bool(self.labels):
+            raise Wrong(
+                Text("a number comes with the kind `number`, labels with the kind `labels`", "数量对应类型 `number`，标签对应类型 `labels`"),
+                Text("give what the kind needs and nothing else", "请只填写该类型所需的内容"),
+            )
+        return self
+
+
+class Start(BaseModel):
+    """An acceleration to start."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    region: Name
+    selection: SelectionDocument = SelectionDocument()
+    placement: PlacementDocument = PlacementDocument()
+    expire_seconds: Annotated[Seconds, Field(description="Unused for this long it expires.")] = 86_400
+    release_seconds: Annotated[Seconds, Field(description="Unused for this long it is released.")] = 15 * 86_400
+    keep_versions: Annotated[int, Field(ge=1, le=1000)] = 5
+
+    @model_validator(mode="after")
+    def _whole(self) -> Start:
+        if self.release_seconds < self.expire_seconds:
+            raise Wrong(
+                Text("release_seconds is less than expire_seconds", "release_seconds 小于 expire_seconds"),
+                Text("give more: what is released has expired before", "请增大：释放发生在过期之后"),
+            )
+        return self
+
+    def wanted(self) -> service.Wanted:
+        selection = service.Selection(self.selection.kind, tuple(self.selection.include), tuple(self.selection.exclude))
+        placement = Placement(self.placement.kind, self.placement.number, dict(self.placement.labels))
+        return service.Wanted(selection, placement, self.expire_seconds, self.release_seconds, self.keep_versions)
+
+
+class Refresh(BaseModel):
+    """How to refresh."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    at_once: Annotated[bool, Field(description="What is new becomes current when it is published, instead of when it is held.")] = False
+
+
+class RollBack(BaseModel):
+    """Which version to go back to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class HoldingDocument(BaseModel):
+    """What a node has of a version."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    node_id: str
+    version: int
+    files: int
+    files_total: int
+    bytes: int
+    bytes_total: int
+    complete: bool
+    error: str
+    told: datetime
+
+
+class VersionDocument(BaseModel):
+    """A published list of files. `pulled` says whether it was complete once."""
+
+    number: int
+    label: str
+    files: int
+    bytes: int
+    skipped: int
+    created: datetime
+    current: bool
+    pulled: bool
+
+
+class AccelerationDocument(BaseModel):
+    """A volume in a region."""
+
+    id: str
+    volume: str
+    region: str
+    owner: str
+    state: Literal["idle", "syncing", "active", "expiring"]
+    state_zh: str
+    condition: Literal["", "failed", "refresh failed"]
+    reason: dict[str, str]
+    mountable: bool
+    current: int | None
+    pulling: int | None
+    selection: SelectionDocument
+    placement: PlacementDocument
+    bytes_held: Annotated[int, Field(description="加速用量: bytes that nodes hold now, all together.")]
+    files: Annotated[int, Field(description="Of the pull, all nodes together.")]
+    files_total: int
+    bytes: int
+    bytes_total: int
+    bytes_per_second: float
+    seconds_left: float | None
+    expires_in_seconds: float | None
+    released_in_seconds: float | None
+    nodes: list[HoldingDocument]
+    revision: int
+    created: datetime
+    changed: datetime
+
+
+def shown(row: Acceleration, names: service.Names, held: Sequence[Holding], now: datetime) -> AccelerationDocument:
+    """An acceleration with the progress of its pull."""
+    state = State(row.state)
+    version = row.pulling if row.pulling is not None else row.current
+    pull = [one for one in held if one.version == version]
+    done, total = sum(one.bytes for one in pull), sum(one.bytes_total for one in pull)
+    speed = done / max((now - row.began).total_seconds(), 1.0) if state == State.SYNCING else 0.0
+    left = service.left_seconds(row, now)
+    waits = state in (State.ACTIVE, State.EXPIRING)
+    return AccelerationDocument(
+        id=row.id,
+        volume=names.volume,
+        region=names.region,
+        owner=row.owner,
+        state=state.value,
+        state_zh=state.chinese,
+        condition=Condition(row.condition).value,
+        reason=row.reason,
+        mountable=service.is_mountable(row),
+        current=row.current,
+        pulling=row.pulling,
+        selection=SelectionDocument.model_validate(row.selection),
+        placement=PlacementDocument.model_validate(row.placement),
+        bytes_held=sum(one.bytes for one in held),
+        files=sum(one.files for one in pull),
+        files_total=sum(one.files_total for one in pull),
+        bytes=done,
+        bytes_total=total,
+        bytes_per_second=speed,
+        seconds_left=(total - done) / speed if speed > 0 else None,
+        expires_in_seconds=left["expire"] if state == State.ACTIVE else None,
+        released_in_seconds=left["release"] if waits else None,
+        nodes=[HoldingDocument.model_validate(one) for one in held],
+        revision=row.revision,
+        created=row.created,
+        changed=row.changed,
+    )
+
+
+def version_shown(version: Version, current: int | None) -> VersionDocument:
+    return VersionDocument(
+        number=version.number,
+        label=version.label,
+        files=version.files,
+        bytes=version.bytes,
+        skipped=version.skipped,
+        created=version.created,
+        current=version.number == current,
+        pulled=version.pulled,
+    )

@@ -1,0 +1,153 @@
+"""The HTTP application: routes, and problem documents for whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from headrace.control import api
+from headrace.control.accelerations import node_routes as of_nodes
+from headrace.control.accelerations import routes as accelerations
+from headrace.control.background import work_for_ever
+from headrace.control.bodies import Bounded
+from headrace.control.database import DatabaseAway
+from headrace.control.described import ANSWERS, with_problems
+from headrace.control.events import routes as events
+from headrace.control.invalid import findings_of
+from headrace.control.nodes import routes as nodes
+from headrace.control.problems import Problem, refused
+from headrace.control.regions import routes as regions
+from headrace.control.requests import ControlPlane
+from headrace.control.tokens import routes as tokens
+from headrace.control.volumes import routes as volumes
+from headrace.printable import printable
+
+log = logging.getLogger("headrace.control")
+
+TITLE = "Headrace"
+_PROBLEM = "application/problem+json"
+_SHOWN_MAX = 200
+
+
+def create_app(control: ControlPlane) -> FastAPI:
+    """The application of one replica; closing it closes the database."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        working = asyncio.create_task(work_for_ever(control))
+        yield
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+        await control.database.close()
+
+    # The document is at an address that needs a token too; there are no pages beside it.
+    app = with_routes(FastAPI(title=TITLE, version="1", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None))
+    app.state.control = control
+    app.add_middleware(Bounded, answer=_answer)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DatabaseAway, _away)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+def with_routes(app: FastAPI) -> FastAPI:
+    """The application with every noun's routes."""
+    for router in (tokens.router, events.router, volumes.router, regions.router, nodes.router, accelerations.router, of_nodes.router, api.router):
+        app.include_router(router, responses=ANSWERS)
+    return with_problems(app)
+
+
+def _answer(request: Request, problem: Problem) -> JSONResponse:
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+    if problem.status == 503:
+        headers["Retry-After"] = "2"
+    document = problem.document(request.headers.get("accept-language", "en"))
+    return JSONResponse(document, problem.status, headers, media_type=_PROBLEM)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, Problem):
+        raise error
+    return _answer(request, error)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return _answer(request, refused("invalid", findings_of(error.errors())))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    code = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "invalid")
+    return _answer(request, refused(code))
+
+
+async def _away(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, DatabaseAway):
+        raise error
+    log.warning("%s: database-away: %s", _shown(request), printable(error.reason, _SHOWN_MAX))
+    return _answer(request, refused("database-away"))
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    """Away, busy or full: told as such, in the log with its reason. Anything else is a fault of ours."""
+    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    if "disk is full" in text or "No space left" in text:
+        code = "database-full"
+    elif isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and _is_away(error, text)):
+        code = "database-away"
+    else:
+        return await _failed(request, error)
+    log.warning("%s: %s: %s", _shown(request), code, text.splitlines()[0] if text else type(error).__name__)
+    return _answer(request, refused(code))
+
+
+def _is_away(error: DBAPIError, text: str) -> bool:
+    return (
+        error.connection_invalidated
+        or isinstance(error.orig, OSError)
+        or any(
+            word in text
+            for word in (
+                "database is locked",
+                "unable to open",
+                "connection",
+                "shutting down",
+                "starting up",
+                "readonly database",
+                "disk I/O",
+                "lock timeout",
+                "statement timeout",
+                "deadlock",
+                "too many clients",
+            )
+        )
+    )
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    number = secrets.token_hex(6)
+    log.error("%s failed, request %s", _shown(request), number, exc_info=error)
+    return _answer(request, refused("internal", request=number))
+
+
+def _shown(request: Request) -> str:
+    """Method and path as they were sent, still encoded: a path may hold a line's end that would begin a line of the log."""
+    raw = request.scope.get("raw_path") or request.url.path.encode()
+    return f"{request.method} {printable(raw.decode('latin-1'), _SHOWN_MAX)}"

@@ -1,0 +1,49 @@
+"""What every replica does every few seconds, without anybody asking: it sweeps, and forgets what is at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from headrace.control import idempotency
+from headrace.control.accelerations import service as accelerations
+from headrace.control.accelerations.sweeping import sweep_once
+from headrace.control.database import DatabaseAway
+from headrace.control.nodes import service as nodes
+from headrace.control.requests import ControlPlane
+from headrace.control.tokens import service as tokens
+from headrace.printable import printable
+
+log = logging.getLogger("headrace.control")
+
+_EVERY_SECONDS = 2.0
+# What is at its end is refused anyhow; its rows only take room.
+_FORGET_SECONDS = 600.0
+_REASON_MAX = 200
+
+
+async def work_for_ever(control: ControlPlane) -> None:
+    """Works until cancelled; a database that is away for a while is waited for, and a fault of ours is told and does not end it."""
+    forgotten = -_FORGET_SECONDS
+    while True:
+        try:
+            await sweep_once(control.database, control.clock)
+            if time.monotonic() - forgotten >= _FORGET_SECONDS:
+                await forget_what_is_over(control)
+                forgotten = time.monotonic()
+        except DatabaseAway as away:
+            log.warning("background: %s", printable(away.reason, _REASON_MAX))
+        except Exception:
+            log.exception("background")
+        await asyncio.sleep(_EVERY_SECONDS)
+
+
+async def forget_what_is_over(control: ControlPlane) -> None:
+    """Forgets tokens whose time is over, answers that nobody may ask for any more, and lists of files that were never published."""
+    now = control.clock.now()
+    async with control.database.writing() as session:
+        await tokens.drop_expired(session, now)
+        await nodes.drop_expired(session, now)
+        await idempotency.drop_old(session, now)
+        await accelerations.drop_unpublished(session, now)

@@ -1,0 +1,222 @@
+"""What can go wrong with a request, declared once: a stable code, an HTTP status, and the cause and the remedy in both languages.
+
+Answers are RFC 9457 problem documents (`application/problem+json`). `detail` is in the language that `Accept-Language` asks for;
+`fields` names what is wrong in the request, with cause and remedy in both. The reference page is generated from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.printable import printable
+
+# Of a text from a request that a sentence repeats.
+_REPEATED_MAX = 100
+
+
+@dataclass(frozen=True)
+class Text:
+    """The same sentence in both languages; `{names}` are filled in."""
+
+    en: str
+    zh: str
+
+    def format(self, **values: object) -> Text:
+        """Filled in; a value that is a Text itself in its own language."""
+        english = {name: value.en if isinstance(value, Text) else value for name, value in values.items()}
+        chinese = {name: value.zh if isinstance(value, Text) else value for name, value in values.items()}
+        return Text(self.en.format(**english), self.zh.format(**chinese))
+
+    def document(self) -> dict[str, str]:
+        return {"en": self.en, "zh": self.zh}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One kind of problem."""
+
+    status: int
+    cause: Text
+    remedy: Text
+
+
+PROBLEMS: dict[str, Declared] = {
+    "unauthenticated": Declared(
+        401,
+        Text("the request carries no valid token", "请求没有有效的令牌"),
+        Text("send `Authorization: Bearer TOKEN`; `headrace login` stores one", "请发送 `Authorization: Bearer 令牌`；`headrace login` 可保存令牌"),
+    ),
+    "forbidden": Declared(
+        403,
+        Text("this token may not do that: it lacks {needed}", "此令牌无权执行该操作：缺少 {needed}"),
+        Text("ask an administrator for a token that has it", "请向管理员申请具有该权限的令牌"),
+    ),
+    "not-found": Declared(
+        404,
+        Text("there is no {noun} {name}, or it is not yours", "{noun} {name} 不存在，或不属于您"),
+        Text("list what there is", "请先列出现有对象"),
+    ),
+    "no-such-route": Declared(404, Text("there is no such address", "没有这个地址"), Text("see /v1/openapi.json", "请查看 /v1/openapi.json")),
+    "method-not-allowed": Declared(
+        405, Text("this address does not take that method", "该地址不支持此方法"), Text("see /v1/openapi.json", "请查看 /v1/openapi.json")
+    ),
+    "invalid": Declared(422, Text("the request is not valid", "请求无效"), Text("correct the fields named", "请更正所列字段")),
+    "too-large": Declared(
+        413, Text("the body is larger than {most} bytes", "请求体超过 {most} 字节"), Text("send less at once", "请减少单次发送的内容")
+    ),
+    "name-taken": Declared(
+        409, Text("there is a {noun} named {name} already", "已有名为 {name} 的{noun}"), Text("choose another name", "请换一个名称")
+    ),
+    "state-forbids": Declared(
+        409,
+        Text("{operation} is not possible now: {reason}", "当前不能执行 {operation}：{reason}"),
+        Text("{remedy}", "{remedy}"),
+    ),
+    "last-administrator": Declared(
+        409,
+        Text("it is the last token that can make tokens for administrators", "这是最后一个可以创建管理员令牌的令牌"),
+        Text("make another one first", "请先创建另一个"),
+    ),
+    "precondition-required": Declared(
+        428,
+        Text("an edit must say which revision it edits", "编辑时必须说明所基于的版本"),
+        Text("read it, and send its ETag as If-Match", "请先读取，并将其 ETag 作为 If-Match 发送"),
+    ),
+    "revision-changed": Declared(
+        412,
+        Text("somebody changed it since you read it", "在您读取之后它已被修改"),
+        Text("read it again and repeat the edit", "请重新读取后再编辑"),
+    ),
+    "idempotency-mismatch": Declared(
+        409,
+        Text("this Idempotency-Key was used for another request", "该 Idempotency-Key 已用于另一请求"),
+        Text("use a new key for a new request", "新请求请使用新的键"),
+    ),
+    "check-failed": Declared(
+        422,
+        Text("the connection check failed; nothing was stored", "连接校验未通过，未保存任何内容"),
+        Text("correct the fields named and try again", "请更正所列字段后重试"),
+    ),
+    "no-nodes": Declared(
+        409,
+        Text("no node of {region} could hold it", "{region} 中没有可承载的节点"),
+        Text("let nodes join, take drained ones back, or choose other labels", "请添加节点、恢复已排空的节点，或更换标签"),
+    ),
+    "stale-listing": Declared(
+        409,
+        Text("another listing was asked for meanwhile", "其间已要求重新列出"),
+        Text("ask what should be, and begin again", "请重新获取期望状态后再开始"),
+    ),
+    "snapshot-incomplete": Declared(
+        409,
+        Text("{parts} of {of} parts of the snapshot are here", "快照的 {of} 个分片中只收到 {parts} 个"),
+        Text("send the others", "请发送其余分片"),
+    ),
+    "too-slow": Declared(
+        408,
+        Text("the body did not arrive within {seconds} seconds", "请求体未在 {seconds} 秒内到达"),
+        Text("send it again, over a faster way or in smaller parts", "请通过更快的网络或以更小的分片重新发送"),
+    ),
+    "too-many-checks": Declared(
+        503,
+        Text("as many connection checks run as may at once", "同时运行的连接校验已达上限"),
+        Text("try again in a moment", "请稍后重试"),
+    ),
+    # A connection that breaks while a change is committed does not say whether it was: none of these three claims to know.
+    "database-away": Declared(
+        503,
+        Text("the database cannot be reached or is busy", "数据库不可用或繁忙"),
+        Text(
+            "try again in a moment; look first whether a change was made, or repeat it with the same Idempotency-Key",
+            "请稍后重试；若为更改，请先查看是否已生效，或使用相同的 Idempotency-Key 重试",
+        ),
+    ),
+    "database-full": Declared(
+        507,
+        Text("the disk under the database is full", "数据库所在磁盘已满"),
+        Text("free space on it and try again", "请释放空间后重试"),
+    ),
+    "internal": Declared(
+        500,
+        Text("the control plane failed", "控制面出现内部错误"),
+        Text("the log has the reason, under {request}", "日志中有原因，请求号 {request}"),
+    ),
+}
+
+
+class Wrong(ValueError):
+    """What a validator of a model raises: cause and remedy in both languages."""
+
+    def __init__(self, cause: Text, remedy: Text) -> None:
+        super().__init__(cause.en)
+        self.cause, self.remedy = cause, remedy
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with one field, or worth knowing about it."""
+
+    field: str
+    code: str
+    cause: Text
+    remedy: Text
+    level: str = "error"  # "error", "warning" or "note"
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "field": self.field,
+            "code": self.code,
+            "level": self.level,
+            "cause": self.cause.document(),
+            "remedy": self.remedy.document(),
+        }
+
+
+@dataclass
+class Problem(Exception):
+    """A request that was refused; `values` fill the declared sentences."""
+
+    code: str
+    values: dict[str, object] = field(default_factory=dict)
+    fields: Sequence[Finding] = ()
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.cause.en}"
+
+    @property
+    def status(self) -> int:
+        return PROBLEMS[self.code].status
+
+    @property
+    def cause(self) -> Text:
+        return PROBLEMS[self.code].cause.format(**self.values)
+
+    @property
+    def remedy(self) -> Text:
+        return PROBLEMS[self.code].remedy.format(**self.values)
+
+    def document(self, language: str = "en") -> dict[str, Any]:
+        """The problem as a JSON object; `language` is that of `title` and `detail`."""
+        cause, remedy = self.cause, self.remedy
+        chinese = language.lower().startswith("zh")
+        return {
+            "type": f"urn:headrace:problem:{self.code}",
+            "status": self.status,
+            "code": self.code,
+            "title": cause.zh if chinese else cause.en,
+            "detail": f"{cause.zh}。{remedy.zh}" if chinese else f"{cause.en}; {remedy.en}",
+            "cause": cause.document(),
+            "remedy": remedy.document(),
+            "fields": [finding.document() for finding in self.fields],
+        }
+
+
+def refused(code: str, fields: Sequence[Finding] = (), **values: object) -> Problem:
+    """A problem to raise. What a request said is repeated in part only."""
+    return Problem(code, {name: _repeated(value) for name, value in values.items()}, fields)
+
+
+def _repeated(value: object) -> object:
+    return printable(value, _REPEATED_MAX) if isinstance(value, str) else value

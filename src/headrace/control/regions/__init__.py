@@ -1,0 +1,1 @@
+"""Regions: places where tasks run and nodes are."""

@@ -1,0 +1,15 @@
+"""All tables, for migrations: importing a noun's models adds its tables to the metadata."""
+
+from headrace.control import idempotency
+from headrace.control.accelerations import models as accelerations
+from headrace.control.database import Base
+from headrace.control.events import models as events
+from headrace.control.nodes import models as nodes
+from headrace.control.regions import models as regions
+from headrace.control.tokens import models as tokens
+from headrace.control.vault import models as vault
+from headrace.control.volumes import models as volumes
+
+metadata = Base.metadata
+
+__all__ = ["accelerations", "events", "idempotency", "metadata", "nodes", "regions", "tokens", "vault", "volumes"]

@@ -1,0 +1,1 @@
+"""Who may call: tokens with a role, scopes and an end."""

@@ -1,0 +1,106 @@
+"""What the node tells: that it lives, with every heartbeat, and how far it is, about every two seconds while that changes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from headrace.node.agent.backoff import Backoff
+from headrace.node.agent.contact import Contact
+
+if TYPE_CHECKING:
+    from headrace.client import ControlClient
+
+_EVERY_SECONDS = 2.0
+# What has changed for the better is told at once, but not more often than this.
+_LEAST_SECONDS = 0.2
+# Everything is told again now and then: the control plane may have lost it, or have let go of it meanwhile.
+_AGAIN_SECONDS = 60.0
+_HELD_MAX = 500
+_HEARTBEAT_SECONDS_MAX = 300.0
+
+Document = dict[str, Any]
+
+
+class Telling:
+    """A thread of its own, so that a pull never waits for an answer."""
+
+    def __init__(
+        self,
+        control: ControlClient,
+        contact: Contact,
+        report: Callable[[], Document],
+        held: Callable[[], list[Document]],
+        listing: Callable[[], list[str]],
+    ) -> None:
+        self._control = control
+        self._contact = contact
+        self._report = report
+        self._held = held
+        self._listing = listing
+        self._wake = threading.Event()
+        self._told: dict[str, Document] = {}
+        self._told_all = float("-inf")
+        self._beat_due = 0.0
+        self._every = 10.0
+
+    def soon(self) -> None:
+        """Something has changed that is worth telling now."""
+        self._wake.set()
+
+    def again(self) -> None:
+        """Tells everything anew."""
+        self._told_all = float("-inf")
+
+    def run(self, stopping: threading.Event) -> None:
+        """Until `stopping`. Failures are tried again, ever more slowly."""
+        from headrace.client import ControlFailure
+
+        backoff = Backoff()
+        while not stopping.is_set():
+            pause = _EVERY_SECONDS
+            try:
+                self._tell()
+                backoff.reset()
+            except ControlFailure as failure:
+                self._contact.failed(failure.message)
+                self._told.clear()
+                pause = backoff.next()
+            if self._wake.wait(pause):
+                self._wake.clear()
+                stopping.wait(_LEAST_SECONDS)
+
+    def _tell(self) -> None:
+        if time.monotonic() >= self._beat_due:
+            answer = self._control.heartbeat(self._report())
+            self._every = min(max(float(answer["heartbeat_seconds"]), 1.0), _HEARTBEAT_SECONDS_MAX)
+            self._beat_due = time.monotonic() + self._every
+            self._contact.heard()
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if time.monotonic() - self._told_all > _AGAIN_SECONDS:
+            self._told.clear()
+            self._told_all = time.monotonic()
+        held = self._held()
+        news = [document for document in held if self._told.get(document["acceleration"]) != document]
+        listing = self._listing()
+        for some in _pieces(news, _HELD_MAX):
+            self._control.progress(some)
+            self._contact.heard()
+            self._told |= {document["acceleration"]: document for document in some}
+        if listing:
+            self._control.progress([], listing[:_HELD_MAX])
+        names = {document["acceleration"] for document in held}
+        self._told = {name: document for name, document in self._told.items() if name in names}
+
+
+def _pieces(documents: Sequence[Document], most: int) -> list[list[Document]]:
+    rest = iter(documents)
+    pieces = []
+    while piece := list(islice(rest, most)):
+        pieces.append(piece)
+    return pieces

@@ -1,0 +1,250 @@
+"""A volume in a region goes through its states, by what nodes tell and by what time brings; whatever the table does not have is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from control.conftest import Origins, Place
+from headrace.client import ControlFailure
+from headrace.control.accelerations.sweeping import sweep_once
+from headrace.testing.nodes import SimulatedNode
+
+
+@pytest.fixture
+def one(place: Place, origins: Origins) -> Iterator[SimulatedNode]:
+    """A region with a node, and a volume."""
+    place.admin.create_region({"name": "zj-1", "title_zh": "浙江一区"})
+    place.admin.create_volume(origins.volume("qwen"))
+    node = SimulatedNode.join(place.admin, "zj-1", "gpu-1", gpu="H800")
+    with node.client:
+        yield node
+
+
+def _state(place: Place) -> tuple[str, str, bool]:
+    shown = place.admin.acceleration("qwen", "zj-1")
+    return shown["state"], shown["condition"], shown["mountable"]
+
+
+def _start(place: Place, **more: object) -> None:
+    place.admin.start_acceleration("qwen", {"region": "zj-1", **more})
+
+
+def _sweep(place: Place, **after: float) -> None:
+    place.control.clock.advance(timedelta(**after))
+    plane = place.control.plane
+    asyncio.run_coroutine_threadsafe(sweep_once(plane.database, plane.clock), place.control.loop).result(30)
+
+
+def _active(place: Place, node: SimulatedNode) -> None:
+    _start(place)
+    node.publish("qwen", b"list 1")
+    node.hold("qwen")
+    assert _state(place) == ("active", "", True)
+
+
+def _refused(call: object, code: str = "state-forbids") -> str:
+    with pytest.raises(ControlFailure) as caught:
+        call()  # type: ignore[operator]
+    assert caught.value.code == code
+    return caught.value.message
+
+
+def test_the_whole_way(place: Place, one: SimulatedNode) -> None:
+    _start(place)
+    assert _state(place) == ("syncing", "", False)
+    assert one.items()["qwen"]["hold"] is None
+    assert one.publish("qwen", b"list 1") == 1
+    assert _state(place) == ("syncing", "", True)
+    one.hold("qwen", done=40)
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert (shown["bytes"], shown["bytes_total"], shown["bytes_held"], shown["state"]) == (40, 100, 40, "syncing")
+    one.hold("qwen")
+    assert _state(place) == ("active", "", True)
+    place.admin.refresh("qwen", "zj-1")
+    assert _state(place) == ("syncing", "", True)
+    assert one.publish("qwen", b"list 2") == 2
+    assert place.admin.acceleration("qwen", "zj-1")["current"] == 1
+    one.hold("qwen")
+    assert place.admin.acceleration("qwen", "zj-1")["current"] == 2
+    assert [(v["number"], v["current"]) for v in place.admin.versions("qwen", "zj-1")] == [(1, False), (2, True)]
+    assert place.admin.roll_back("qwen", "zj-1", 1)["current"] == 1
+    _refused(lambda: place.admin.roll_back("qwen", "zj-1", 7), "not-found")
+    assert place.admin.release("qwen", "zj-1")["bytes_held"] == 0
+    assert _state(place) == ("idle", "", False)
+    assert one.items() == {}
+    kinds = [event["kind"] for event in place.admin.events(noun="acceleration")]
+    assert kinds[::-1] == [
+        "start acceleration",
+        "published",
+        "pull complete",
+        "refresh from origin",
+        "published",
+        "pull complete",
+        "rolled-back",
+        "manual release",
+    ]
+    _start(place)
+    assert one.publish("qwen", b"list 1") == 3
+
+
+def test_a_refresh_that_finds_nothing_new_makes_no_version(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    place.admin.refresh("qwen", "zj-1")
+    assert one.publish("qwen", b"list 1") == 1
+    assert _state(place) == ("active", "", True)
+    assert len(place.admin.versions("qwen", "zj-1")) == 1
+
+
+def test_at_once_makes_current_what_is_published(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    place.admin.refresh("qwen", "zj-1", at_once=True)
+    one.publish("qwen", b"list 2")
+    assert place.admin.acceleration("qwen", "zj-1")["current"] == 2
+    place.admin.cancel_pull("qwen", "zj-1")
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert (shown["state"], shown["condition"], shown["current"]) == ("active", "refresh failed", 1)
+
+
+def test_expiry_and_release_by_time(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    _sweep(place, hours=23)
+    assert _state(place)[0] == "active"
+    one.client.heartbeat({"version": "1"})
+    _sweep(place, hours=2)
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert shown["state"] == "expiring"
+    assert 13 * 86_400 < shown["released_in_seconds"] < 15 * 86_400
+    _refused(lambda: place.admin.refresh("qwen", "zj-1"))
+    _sweep(place, days=15)
+    assert _state(place) == ("idle", "", False)
+    assert place.admin.acceleration("qwen", "zj-1")["bytes_held"] == 0
+
+
+def test_a_first_listing_that_fails_leaves_it_idle_with_the_reason(place: Place, one: SimulatedNode) -> None:
+    _start(place)
+    item = one.items()["qwen"]
+    one.client.listing_failed(item["id"], item["list"], "access denied")
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert (shown["state"], shown["condition"], shown["mountable"], shown["reason"]["en"]) == ("idle", "failed", False, "access denied")
+    _start(place)
+    assert _state(place) == ("syncing", "", False)
+
+
+def test_a_refresh_that_fails_leaves_the_old_version(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    place.admin.refresh("qwen", "zj-1")
+    item = one.items()["qwen"]
+    one.client.listing_failed(item["id"], item["list"], "unreachable")
+    assert _state(place) == ("active", "refresh failed", True)
+    place.admin.refresh("qwen", "zj-1")
+    one.publish("qwen", b"list 2")
+    one.hold("qwen", done=10, error="no space")
+    _sweep(place, minutes=11)
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert (shown["state"], shown["condition"], shown["current"]) == ("active", "refresh failed", 1)
+    assert "no space" in shown["reason"]["en"]
+    assert len(place.admin.versions("qwen", "zj-1")) == 1
+
+
+def test_a_pull_without_progress_fails_by_itself(place: Place, one: SimulatedNode) -> None:
+    _start(place)
+    one.publish("qwen", b"list 1")
+    one.hold("qwen", done=10)
+    _sweep(place, minutes=11)
+    assert _state(place) == ("idle", "failed", False)
+
+
+def test_a_lister_that_dies_is_replaced_and_its_late_answer_refused(place: Place, one: SimulatedNode) -> None:
+    other = SimulatedNode.join(place.admin, "zj-1", "gpu-2")
+    with other.client:
+        _start(place)
+        nodes = {"gpu-1": one, "gpu-2": other}
+        first = next(node for node in nodes.values() if node.items()["qwen"]["list"])
+        second = next(node for node in nodes.values() if node is not first)
+        late = first.items()["qwen"]
+        place.control.clock.advance(timedelta(seconds=90))
+        second.client.heartbeat({"version": "1"})
+        _sweep(place)
+        assert second.items()["qwen"]["list"] == late["list"] + 1
+        with pytest.raises(ControlFailure) as caught:
+            first.client.send_snapshot_part(late["id"], late["list"], "0" * 64, 0, b"old")
+        assert caught.value.code == "stale-listing"
+        second.publish("qwen", b"list 1")
+        second.hold("qwen")
+        # The lost node is not waited for, and holds its share when it is back.
+        assert _state(place) == ("active", "", True)
+
+
+def test_placement_by_number_and_by_labels(place: Place, one: SimulatedNode) -> None:
+    others = [SimulatedNode.join(place.admin, "zj-1", f"gpu-{number}") for number in range(2, 6)]
+    nodes = [one, *others]
+    _start(place, placement={"kind": "number", "number": 2})
+    lister = next(node for node in nodes if node.items()["qwen"]["list"])
+    lister.publish("qwen", b"list 1")
+    holding = [node for node in nodes if node.items()["qwen"]["hold"]]
+    assert len(holding) == 2
+    for node in holding:
+        node.hold("qwen")
+    assert _state(place)[0] == "active"
+    place.admin.release("qwen", "zj-1")
+    _start(place, placement={"kind": "labels", "labels": {"gpu": "H800"}})
+    next(node for node in nodes if node.items()["qwen"]["list"]).publish("qwen", b"list 1")
+    assert [node.name for node in nodes if node.items()["qwen"]["hold"]] == ["gpu-1"]
+    for node in others:
+        node.client.close()
+
+
+def test_what_the_state_does_not_allow_is_refused(place: Place, one: SimulatedNode) -> None:
+    _start(place)
+    said = _refused(lambda: _start(place))
+    assert "syncing" in said
+    for call in (
+        lambda: place.admin.release("qwen", "zj-1"),
+        lambda: place.admin.refresh("qwen", "zj-1"),
+        lambda: place.admin.roll_back("qwen", "zj-1", 1),
+        lambda: place.admin.delete_volume("qwen"),
+        lambda: place.admin.edit_volume("qwen", {"requests": 1}, "*"),
+    ):
+        _refused(call)
+    place.admin.cancel_pull("qwen", "zj-1")
+    assert _state(place) == ("idle", "failed", False)
+    _refused(lambda: place.admin.release("qwen", "zj-1"))
+    place.admin.delete_volume("qwen")
+    assert list(place.admin.accelerations()) == []
+
+
+def test_users_have_their_own_and_no_operators_way_out(place: Place, origins: Origins, one: SimulatedNode) -> None:
+    with place.user("alice") as alice, place.user("bob") as bob:
+        alice.create_volume(origins.volume("hers"))
+        alice.start_acceleration("hers", {"region": "zj-1"})
+        _refused(lambda: alice.cancel_pull("hers", "zj-1"))
+        _refused(lambda: bob.acceleration("hers", "zj-1"), "not-found")
+        _refused(lambda: bob.release("hers", "zj-1"), "not-found")
+        assert list(bob.accelerations()) == []
+        assert [found["owner"] for found in alice.accelerations()] == ["alice"]
+
+
+def test_keys_go_to_nodes_of_the_region_and_only_while_they_are_needed(place: Place, origins: Origins, one: SimulatedNode) -> None:
+    identifier = place.admin.volume("qwen")["id"]
+    _refused(lambda: one.client.origin_credentials(identifier), "not-found")
+    _start(place)
+    assert one.client.origin_credentials(identifier)["secret_key"] == origins.access.secret_key
+    place.admin.create_region({"name": "bj-1"})
+    elsewhere = SimulatedNode.join(place.admin, "bj-1", "gpu-1")
+    with elsewhere.client:
+        _refused(lambda: elsewhere.client.origin_credentials(identifier), "not-found")
+        assert elsewhere.items() == {}
+        acceleration = one.items()["qwen"]
+        _refused(lambda: elsewhere.client.send_snapshot_part(acceleration["id"], acceleration["list"], "0" * 64, 0, b""), "stale-listing")
+
+
+def test_a_region_without_nodes_is_told(place: Place, origins: Origins) -> None:
+    place.admin.create_region({"name": "zj-1"})
+    place.admin.create_volume(origins.volume("qwen"))
+    _refused(lambda: _start(place), "no-nodes")
+    _refused(lambda: place.admin.start_acceleration("qwen", {"region": "nowhere"}), "not-found")
+    assert list(place.admin.accelerations()) == []

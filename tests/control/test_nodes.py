@@ -1,0 +1,116 @@
+"""Regions and their nodes: how they join, are heard, are lost, drained and removed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from control.conftest import Place
+from headrace.client import ControlClient, ControlFailure
+
+TOLD = {"version": "0.1.0", "capacity_bytes": 1 << 40, "used_bytes": 5, "health": {"passthrough": True}}
+
+
+@pytest.fixture
+def region(place: Place) -> str:
+    place.admin.create_region({"name": "zj-1", "title_zh": "浙江一区"})
+    return "zj-1"
+
+
+def _join(place: Place, region: str, name: str, **labels: str) -> ControlClient:
+    with place.control.client(place.admin.create_join_token(region)["token"]) as joining:
+        return place.control.client(joining.enrol(name, labels, TOLD)["token"])
+
+
+@pytest.fixture
+def node(place: Place, region: str) -> Iterator[ControlClient]:
+    with _join(place, region, "gpu-1", gpu="H800") as client:
+        yield client
+
+
+def test_regions_are_shown_in_both_languages(place: Place, region: str) -> None:
+    shown = place.admin.region(region)
+    assert (shown["title"], shown["title_zh"]) == ("zj-1", "浙江一区")
+    edited = place.admin.edit_region(region, {"title": "Zhejiang 1"}, shown["etag"])
+    assert (edited["title"], edited["title_zh"], edited["revision"]) == ("Zhejiang 1", "浙江一区", 2)
+    with place.user("alice") as alice:
+        assert [one["name"] for one in alice.regions()] == ["zj-1"]
+        with pytest.raises(ControlFailure) as caught:
+            alice.create_region({"name": "mine"})
+        assert caught.value.code == "forbidden"
+
+
+def test_a_node_joins_once_with_a_token(place: Place, region: str) -> None:
+    token = place.admin.create_join_token(region)["token"]
+    with place.control.client(token) as joining:
+        with ThreadPoolExecutor(8) as pool:
+            tries = [pool.submit(joining.enrol, f"gpu-{number}", {}, TOLD) for number in range(8)]
+        joined = [one.result() for one in tries if one.exception() is None]
+        refused = [error for one in tries if isinstance(error := one.exception(), ControlFailure)]
+    assert (len(joined), {error.code for error in refused}) == (1, {"unauthenticated"})
+    assert len(list(place.admin.nodes())) == 1
+
+
+def test_a_join_token_ends(place: Place, region: str) -> None:
+    token = place.admin.create_join_token(region, 60)["token"]
+    place.control.clock.advance(timedelta(seconds=61))
+    with place.control.client(token) as joining, pytest.raises(ControlFailure) as caught:
+        joining.enrol("late", {}, TOLD)
+    assert caught.value.code == "unauthenticated"
+
+
+def test_a_node_is_heard_lost_and_heard_again(place: Place, node: ControlClient) -> None:
+    shown = next(place.admin.nodes(region="zj-1"))
+    assert (shown["name"], shown["state"], shown["labels"], shown["capacity_bytes"]) == ("gpu-1", "ready", {"gpu": "H800"}, 1 << 40)
+    place.control.clock.advance(timedelta(seconds=61))
+    assert next(place.admin.nodes())["state"] == "lost"
+    node.heartbeat({**TOLD, "used_bytes": 7})
+    shown = place.admin.node(shown["id"])
+    assert (shown["state"], shown["used_bytes"]) == ("ready", 7)
+
+
+def test_who_waits_for_what_should_be_hears_of_a_change(place: Place, node: ControlClient) -> None:
+    before = node.desired()
+    identifier = next(place.admin.nodes())["id"]
+    heard: list[dict[str, object]] = []
+    waiting = threading.Thread(target=lambda: heard.append(node.desired(before["version"], 30)))
+    waiting.start()
+    place.admin.drain_node(identifier)
+    waiting.join(20)
+    assert heard
+    assert heard[0] == {"version": before["version"] + 1, "draining": True, "accelerations": []}
+    began = time.monotonic()
+    assert node.desired(before["version"] + 1, 1) == heard[0]
+    assert time.monotonic() - began >= 0.9
+    assert place.admin.node(identifier)["state"] == "draining"
+    place.admin.drain_node(identifier, draining=False)
+    assert place.admin.node(identifier)["state"] == "ready"
+
+
+def test_a_removed_node_is_nobody(place: Place, node: ControlClient) -> None:
+    with pytest.raises(ControlFailure) as busy:
+        place.admin.delete_region("zj-1")
+    assert (busy.value.code, "gpu-1" in busy.value.message) == ("state-forbids", True)
+    place.admin.remove_node(next(place.admin.nodes())["id"])
+    for refused in (lambda: node.heartbeat(TOLD), node.desired):
+        with pytest.raises(ControlFailure) as caught:
+            refused()
+        assert caught.value.code == "unauthenticated"
+    place.admin.create_join_token("zj-1")
+    place.admin.delete_region("zj-1")
+    assert list(place.admin.regions()) == []
+
+
+def test_a_name_is_one_node_of_a_region(place: Place, node: ControlClient) -> None:
+    token = place.admin.create_join_token("zj-1")["token"]
+    with place.control.client(token) as joining:
+        with pytest.raises(ControlFailure) as caught:
+            joining.enrol("gpu-1", {}, TOLD)
+        assert caught.value.code == "name-taken"
+        # Refused whole: the token is still good.
+        assert joining.enrol("gpu-2", {}, TOLD)["region"] == "zj-1"
