@@ -308,3 +308,27 @@ def test_lists_that_nobody_publishes_take_no_room_for_ever(place: Place, one: Si
     asyncio.run_coroutine_threadsafe(forget_what_is_over(place.control.plane), place.control.loop).result(30)
     _refused(lambda: one.client.snapshot_part("c" * 64, 0), "not-found")
     assert one.client.snapshot_part(hashlib.sha256(b"list 1").hexdigest(), 0) == b"list 1"
+
+
+def test_a_list_that_is_not_what_its_digest_says_is_not_published(place: Place, one: SimulatedNode) -> None:
+    """Whoever sends other bytes under the digest of a list that others will make must not spoil theirs."""
+    _start(place)
+    item = one.items()["qwen"]
+    digest = hashlib.sha256(b"list 1").hexdigest()
+    one.client.send_snapshot_part(item["id"], item["list"], digest, 0, b"something else")
+    _refused(lambda: one.publish("qwen", b"list 1"), "snapshot-damaged")
+    assert one.publish("qwen", b"list 1") == 1
+    assert one.client.snapshot_part(digest, 0) == b"list 1"
+
+
+def test_reasons_of_nodes_are_kept_whatever_is_in_them(place: Place, one: SimulatedNode) -> None:
+    _start(place)
+    one.publish("qwen", b"list 1")
+    one.hold("qwen", done=10, error="\x00\x1b[31m\n" * 2000)
+    (held,) = place.admin.acceleration("qwen", "zj-1")["nodes"]
+    assert (held["error"].isprintable(), len(held["error"]) <= 1024) == (True, True)
+    place.admin.cancel_pull("qwen", "zj-1")
+    _start(place)
+    item = one.items()["qwen"]
+    one.client.listing_failed(item["id"], item["list"], "line 1\nline 2\x1b" * 100)
+    assert place.admin.acceleration("qwen", "zj-1")["reason"]["en"].startswith("line 1\\nline 2\\x1b")

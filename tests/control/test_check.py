@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -226,6 +228,21 @@ def test_what_a_server_says_is_cut_and_cannot_move_a_cursor() -> None:
 
 def test_checks_have_one_context_of_trust() -> None:
     assert probe._trusted() is probe._trusted()
+
+
+def test_names_are_resolved_by_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that is slow holds up nothing else."""
+    asked: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def slow(*arguments: Any, **more: Any) -> Any:
+        asked.append(threading.current_thread().name)
+        return resolve(*arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    assert codes(found_in(Bucket())) == []
+    assert asked
+    assert all(name.startswith("resolve") for name in asked)
 
 
 def test_ignored_if_match_is_a_note() -> None:

@@ -119,7 +119,7 @@ def _own(settings: ControlSettings) -> None:
     """The state directory, where anything is kept in it, and SQLite's file, wherever it is (its journals get its mode)."""
     uses_key_there = not settings.master_key and settings.master_key_file.parent == settings.state
     path = database_url(settings.database).database if settings.on_sqlite else None
-    if uses_key_there or (path is not None and Path(path).parent == settings.state):
+    if uses_key_there or (path is not None and Path(path).absolute().parent == settings.state.absolute()):
         own_directory("control state", settings.state)
     if path is not None:
         own_file("control database", Path(path))
