@@ -11,8 +11,9 @@ _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 def printable(text: str, most: int | None = None) -> str:
     """The text on one line, with escapes for what would not be seen as itself; cut to `most` letters, which `…` tells."""
-    cut = text if most is None or len(text) <= most else text[:most] + "…"
-    return "".join(_escaped(letter) if is_unshown(letter) else letter for letter in cut)
+    shown = "".join(_escaped(letter) if is_unshown(letter) else letter for letter in text[:most])
+    # Escapes lengthen it.
+    return shown if most is None or len(text) <= most >= len(shown) else shown[:most] + "…"
 
 
 def is_unshown(letter: str) -> bool:

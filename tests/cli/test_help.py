@@ -20,7 +20,7 @@ def commands() -> list[list[str]]:
 
 
 # Nothing but what holds other commands.
-GROUPS = ([], ["cache"], ["order"], ["region"], ["token"], ["volume"])
+GROUPS = ([], ["cache"], ["control"], ["order"], ["region"], ["token"], ["volume"])
 
 
 @pytest.mark.parametrize("names", commands(), ids=" ".join)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -10,7 +11,9 @@ import pytest
 
 from control.conftest import Origins, Place
 from headrace.client import ControlFailure
+from headrace.control.accelerations import service
 from headrace.control.accelerations.sweeping import sweep_once
+from headrace.control.background import forget_what_is_over
 from headrace.testing.nodes import SimulatedNode
 
 
@@ -248,3 +251,84 @@ def test_a_region_without_nodes_is_told(place: Place, origins: Origins) -> None:
     _refused(lambda: _start(place), "no-nodes")
     _refused(lambda: place.admin.start_acceleration("qwen", {"region": "nowhere"}), "not-found")
     assert list(place.admin.accelerations()) == []
+
+
+def test_long_expiries_are_counted_whole(place: Place, one: SimulatedNode) -> None:
+    """A month in milliseconds is more than an integer of 32 bits holds."""
+    _start(place, expire_seconds=40 * 86_400, release_seconds=10 * 366 * 86_400)
+    one.publish("qwen", b"list 1")
+    one.hold("qwen")
+    _sweep(place, days=39)
+    assert _state(place)[0] == "active"
+    _sweep(place, days=2)
+    assert _state(place)[0] == "expiring"
+
+
+def test_one_that_cannot_be_swept_keeps_no_other_from_it(
+    place: Place, origins: Origins, one: SimulatedNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _active(place, one)
+    place.admin.create_volume(origins.volume("other"))
+    place.admin.start_acceleration("other", {"region": "zj-1"})
+    one.publish("other", b"list 1")
+    one.hold("other")
+    swept = service.sweep
+
+    async def fails(session, clock, row, names, nodes):  # type: ignore[no-untyped-def]
+        if names.volume == "qwen":
+            raise LookupError("a fault of ours")
+        await swept(session, clock, row, names, nodes)
+
+    monkeypatch.setattr(service, "sweep", fails)
+    _sweep(place, days=2)
+    assert place.admin.acceleration("other", "zj-1")["state"] == "expiring"
+    assert "a fault of ours" in caplog.text
+
+
+def test_a_region_goes_only_when_nothing_is_accelerated_there(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    place.admin.remove_node(next(place.admin.nodes())["id"])
+    _refused(lambda: place.admin.delete_region("zj-1"))
+    assert place.admin.acceleration("qwen", "zj-1")["bytes_held"] == 0  # it went with its node
+    place.admin.release("qwen", "zj-1")
+    place.admin.delete_region("zj-1")
+    assert list(place.admin.accelerations()) == []
+
+
+def test_lists_that_nobody_publishes_take_no_room_for_ever(place: Place, one: SimulatedNode) -> None:
+    _start(place)
+    item = one.items()["qwen"]
+    for letter in "abc":
+        one.client.send_snapshot_part(item["id"], item["list"], letter * 64, 0, b"part")
+    for gone in "ab":
+        _refused(lambda gone=gone: one.client.snapshot_part(gone * 64, 0), "not-found")
+    assert one.client.snapshot_part("c" * 64, 0) == b"part"
+    one.publish("qwen", b"list 1")
+    place.control.clock.advance(timedelta(hours=7))
+    asyncio.run_coroutine_threadsafe(forget_what_is_over(place.control.plane), place.control.loop).result(30)
+    _refused(lambda: one.client.snapshot_part("c" * 64, 0), "not-found")
+    assert one.client.snapshot_part(hashlib.sha256(b"list 1").hexdigest(), 0) == b"list 1"
+
+
+def test_a_list_that_is_not_what_its_digest_says_is_not_published(place: Place, one: SimulatedNode) -> None:
+    """Whoever sends other bytes under the digest of a list that others will make must not spoil theirs."""
+    _start(place)
+    item = one.items()["qwen"]
+    digest = hashlib.sha256(b"list 1").hexdigest()
+    one.client.send_snapshot_part(item["id"], item["list"], digest, 0, b"something else")
+    _refused(lambda: one.publish("qwen", b"list 1"), "snapshot-damaged")
+    assert one.publish("qwen", b"list 1") == 1
+    assert one.client.snapshot_part(digest, 0) == b"list 1"
+
+
+def test_reasons_of_nodes_are_kept_whatever_is_in_them(place: Place, one: SimulatedNode) -> None:
+    _start(place)
+    one.publish("qwen", b"list 1")
+    one.hold("qwen", done=10, error="\x00\x1b[31m\n" * 2000)
+    (held,) = place.admin.acceleration("qwen", "zj-1")["nodes"]
+    assert (held["error"].isprintable(), len(held["error"]) <= 1024) == (True, True)
+    place.admin.cancel_pull("qwen", "zj-1")
+    _start(place)
+    item = one.items()["qwen"]
+    one.client.listing_failed(item["id"], item["list"], "line 1\nline 2\x1b" * 100)
+    assert place.admin.acceleration("qwen", "zj-1")["reason"]["en"].startswith("line 1\\nline 2\\x1b")

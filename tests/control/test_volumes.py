@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
 import pytest
 
 from control.conftest import Origins, Place
 from headrace.client import ControlFailure
 from headrace.control.volumes.check import CHECK_NAME
+from headrace.testing.control import control_plane
 
 SECRET = "plantedsecretplantedsecret"
 
@@ -174,3 +180,83 @@ def test_chinese_is_answered_to_who_asks_for_it(place: Place, origins: Origins) 
         with pytest.raises(ControlFailure) as caught:
             chinese.create_volume(origins.volume("qwen", directory=""))
         assert "将加速整个存储桶" in caught.value.message
+
+
+def test_kept_keys_go_to_no_other_server(place: Place, origins: Origins) -> None:
+    """Whoever may edit, and not see, must not learn them by naming a server of their own."""
+    made = place.admin.create_volume(origins.volume("qwen"))
+    asked: list[dict[str, str]] = []
+
+    class Thief(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Thief)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        there = f"http://127.0.0.1:{server.server_port}"
+        for changes in (
+            {"endpoint": there},
+            {"addressing": "virtual", "endpoint": there},
+            {"provider": "aws-s3", "region": "eu-central-1", "endpoint": ""},
+        ):
+            with pytest.raises(ControlFailure) as caught:
+                place.admin.edit_volume("qwen", changes, made["etag"])
+            assert [finding["field"] for finding in caught.value.problem["fields"]] == ["credentials"]
+        assert asked == []
+        with pytest.raises(ControlFailure) as mine:
+            place.admin.edit_volume("qwen", {"endpoint": there, "credentials": {"access_key": "mine", "secret_key": SECRET}}, made["etag"])
+        assert mine.value.code == "check-failed"
+        assert "mine" in asked[0]["authorization"]
+    finally:
+        server.shutdown()
+        server.server_close()
+    same = {"endpoint": origins.access.endpoint, "credentials": {"access_key": origins.access.access_key, "secret_key": origins.access.secret_key}}
+    assert place.admin.edit_volume("qwen", same, made["etag"])["revision"] == 2
+
+
+def test_an_edit_keeps_what_was_said_of_addressing(place: Place, origins: Origins) -> None:
+    made = place.admin.create_volume(origins.volume("qwen"))
+    assert (made["addressing"], made["addressing_used"]) == ("auto", "path")
+    edited = place.admin.edit_volume("qwen", {"read_only": True}, made["etag"])
+    assert (edited["addressing"], edited["addressing_used"], edited["read_only"]) == ("auto", "path", True)
+    assert place.admin.edit_volume("qwen", {"addressing": "path"}, edited["etag"])["addressing"] == "path"
+
+
+def test_an_etag_is_of_one_volume_only(place: Place, origins: Origins) -> None:
+    first = place.admin.create_volume(origins.volume("qwen"))
+    place.admin.delete_volume("qwen")
+    second = place.admin.create_volume(origins.volume("qwen"))
+    headers = dict(place.admin._http.headers)
+    url = f"{place.control.url}/v1/volumes/qwen"
+
+    def edit(tag: str) -> int:
+        return httpx.patch(url, json={"requests": 1}, headers={**headers, "If-Match": tag}, timeout=60).status_code
+
+    assert [edit(tag) for tag in (first["etag"], f"W/{second['etag']}", '"x"', "nonsense", f'"x", {first["etag"]}')] == [412] * 5
+    assert httpx.delete(url, headers={**headers, "If-Match": first["etag"]}).status_code == 412
+    assert httpx.get(url, headers=headers).headers["etag"] == second["etag"]
+    assert edit(f'"x" , {second["etag"]}') == 200
+    assert edit("*") == 200
+    assert httpx.delete(url, headers={**headers, "If-Match": "*"}).status_code == 204
+
+
+def test_a_name_that_is_taken_is_told_before_anything_is_tried(place: Place, origins: Origins) -> None:
+    place.admin.create_volume(origins.volume("qwen"))
+    with place.user("alice") as alice, pytest.raises(ControlFailure) as caught:
+        alice.create_volume(origins.volume("qwen", bucket="no-such-bucket"))
+    assert (caught.value.code, "admin" in caught.value.message) == ("name-taken", False)
+
+
+def test_this_machine_is_an_origin_only_where_it_is_allowed(origins: Origins, tmp_path: Path) -> None:
+    with control_plane(tmp_path / "state", origins_allow="") as control:
+        assert control.first_token
+        with control.client(control.first_token) as first, control.client(first.login()["token"]) as admin:
+            with pytest.raises(ControlFailure) as caught:
+                admin.create_volume(origins.volume("qwen"))
+            (finding,) = caught.value.problem["fields"]
+            assert (finding["code"], "control_origins_allow" in finding["remedy"]["zh"]) == ("address-denied", True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import accelerations, control, doctor, logs, mounting, node, order, regions, show, survey, tokens, volumes
+from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tokens, volumes
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, HeadraceError, UsageError
@@ -37,6 +37,7 @@ app.add_typer(control.app, name="control")
 app.add_typer(volumes.app, name="volume")
 app.add_typer(regions.app, name="region")
 app.add_typer(tokens.app, name="token")
+node.app.add_typer(nodes.app)
 app.add_typer(node.app, name="node")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
 app.command(epilog="Example: headrace umount ./qwen")(mounting.umount)

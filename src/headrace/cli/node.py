@@ -85,7 +85,7 @@ def leave(as_json: Json = False) -> None:
         answer = client.call("control.leave")
     if as_json:
         return print_json(answer)
-    print(f"no longer the node {answer['node_id']} of the region {answer['region']}; remove it there: `headrace region remove {answer['node_id']}`")
+    print(f"no longer the node {answer['node_id']} of the region {answer['region']}; remove it there: `headrace node rm {answer['node_id']}`")
     return None
 
 

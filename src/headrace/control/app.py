@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from headrace.control import api
@@ -20,7 +19,7 @@ from headrace.control.accelerations import node_routes as of_nodes
 from headrace.control.accelerations import routes as accelerations
 from headrace.control.background import work_for_ever
 from headrace.control.bodies import Bounded
-from headrace.control.database import DatabaseAway
+from headrace.control.database import DatabaseAway, problem_of
 from headrace.control.described import ANSWERS, with_problems
 from headrace.control.events import routes as events
 from headrace.control.invalid import findings_of
@@ -107,38 +106,12 @@ async def _away(request: Request, error: Exception) -> JSONResponse:
 
 async def _database(request: Request, error: Exception) -> JSONResponse:
     """Away, busy or full: told as such, in the log with its reason. Anything else is a fault of ours."""
-    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    if "disk is full" in text or "No space left" in text:
-        code = "database-full"
-    elif isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and _is_away(error, text)):
-        code = "database-away"
-    else:
+    code = problem_of(error) if isinstance(error, SQLAlchemyError) else None
+    if code is None:
         return await _failed(request, error)
-    log.warning("%s: %s: %s", _shown(request), code, text.splitlines()[0] if text else type(error).__name__)
+    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    log.warning("%s: %s: %s", _shown(request), code, printable(reason, _SHOWN_MAX))
     return _answer(request, refused(code))
-
-
-def _is_away(error: DBAPIError, text: str) -> bool:
-    return (
-        error.connection_invalidated
-        or isinstance(error.orig, OSError)
-        or any(
-            word in text
-            for word in (
-                "database is locked",
-                "unable to open",
-                "connection",
-                "shutting down",
-                "starting up",
-                "readonly database",
-                "disk I/O",
-                "lock timeout",
-                "statement timeout",
-                "deadlock",
-                "too many clients",
-            )
-        )
-    )
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,7 @@ import logging
 import time
 
 from headrace.control import idempotency
-from headrace.control.accelerations import service as accelerations
+from headrace.control.accelerations import snapshots
 from headrace.control.accelerations.sweeping import sweep_once
 from headrace.control.database import DatabaseAway
 from headrace.control.nodes import service as nodes
@@ -46,4 +46,4 @@ async def forget_what_is_over(control: ControlPlane) -> None:
         await tokens.drop_expired(session, now)
         await nodes.drop_expired(session, now)
         await idempotency.drop_old(session, now)
-        await accelerations.drop_unpublished(session, now)
+        await snapshots.drop_unpublished(session, now)

@@ -20,7 +20,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy import BigInteger, MetaData, TypeDecorator, event
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -42,6 +43,13 @@ _CLOSE_SECONDS = 3
 _PATIENT_SECONDS = 3600
 # What may be said of PostgreSQL in its URL; its driver takes `ssl` for what others call `sslmode`.
 _SAID = frozenset({"host", "port", "ssl"})
+# By PostgreSQL's states, for its sentences may be in any language: connections (08), rolled back to be tried again (40), too many
+# clients (53300), a lock or a statement that took too long (55P03, 57014), and a server that starts or ends (57P).
+_AWAY_STATES = ("08", "40", "53300", "55P03", "57014", "57P")
+_DISK_FULL = "53100"
+# By sentences: SQLite's, and the drivers' own.
+_AWAY = ("database is locked", "unable to open", "connection", "readonly database", "disk I/O")
+_FULL = ("disk is full", "No space left")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -161,6 +169,19 @@ async def _close(session: AsyncSession) -> None:
     except (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         log.warning("database: a connection is dropped: %s", _first_line(error) or type(error).__name__)
         await session.invalidate()
+
+
+def problem_of(error: SQLAlchemyError) -> str | None:
+    """The code of the problem that an error of the database is: away, busy or full; None for a fault of ours."""
+    if isinstance(error, PoolTimeout):
+        return "database-away"
+    if not isinstance(error, DBAPIError):
+        return None
+    state, text = getattr(error.orig, "sqlstate", None) or "", str(error.orig)
+    if state == _DISK_FULL or any(words in text for words in _FULL):
+        return "database-full"
+    away = error.connection_invalidated or isinstance(error.orig, OSError) or state.startswith(_AWAY_STATES) or any(words in text for words in _AWAY)
+    return "database-away" if away else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -114,6 +114,11 @@ PROBLEMS: dict[str, Declared] = {
         Text("{parts} of {of} parts of the snapshot are here", "快照的 {of} 个分片中只收到 {parts} 个"),
         Text("send the others", "请发送其余分片"),
     ),
+    "snapshot-damaged": Declared(
+        409,
+        Text("the parts of the snapshot are not what its digest says", "快照分片与其摘要不符"),
+        Text("they are forgotten; send them again", "这些分片已被丢弃，请重新发送"),
+    ),
     "too-slow": Declared(
         408,
         Text("the body did not arrive within {seconds} seconds", "请求体未在 {seconds} 秒内到达"),

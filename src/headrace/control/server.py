@@ -22,9 +22,11 @@ from headrace.control.tokens import service as tokens
 from headrace.control.vault import Vault, open_master
 from headrace.control.watch import Watch
 from headrace.errors import HeadraceError, UsageError
+from headrace.printable import printable
 
 # Requests that are still answered when somebody asks it to end.
 _GRACE_SECONDS = 10
+_REASON_MAX = 200
 
 
 async def open_control(settings: ControlSettings, clock: Clock | None = None) -> tuple[ControlPlane, str | None]:
@@ -41,7 +43,7 @@ async def open_control(settings: ControlSettings, clock: Clock | None = None) ->
     except BaseException as error:
         await database.close()
         if isinstance(error, DBAPIError):
-            reason = str(error.orig).splitlines()[0]
+            reason = printable(str(error.orig), _REASON_MAX)
             raise HeadraceError("database-unusable", f"control database: {reason}; correct control_database, or its rights") from None
         raise
     return control, first
@@ -132,7 +134,7 @@ def _own(settings: ControlSettings) -> None:
     """The state directory, where anything is kept in it, and SQLite's file, wherever it is (its journals get its mode)."""
     uses_key_there = not settings.master_key and settings.master_key_file.parent == settings.state
     path = database_url(settings.database).database if settings.on_sqlite else None
-    if uses_key_there or (path is not None and Path(path).parent == settings.state):
+    if uses_key_there or (path is not None and Path(path).absolute().parent == settings.state.absolute()):
         own_directory("control state", settings.state)
     if path is not None:
         own_file("control database", Path(path))
@@ -143,7 +145,7 @@ def _must_serve(settings: ControlSettings) -> None:
     if settings.certificate is None:
         return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.certificate_key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.certificate_key, password="")
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
             "bad-setting", f"control certificate: {settings.certificate} with its key can't be used: {error}; give both in PEM, made for each other"

@@ -6,10 +6,10 @@ import unicodedata
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from headrace.control.problems import Text, Wrong
-from headrace.printable import is_unshown
+from headrace.printable import is_unshown, printable
 
 _NAME_MAX = 63
 _LINE_MAX = 255
@@ -67,6 +67,11 @@ def _sought(text: str) -> str:
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise _wrong("it holds what no name has", "含有名称中不可能出现的字符", "write it as a list shows it", "请按列表所示填写")
     return text
+
+
+def told(most: int) -> BeforeValidator:
+    """What a node tells, to be shown: made fit for that instead of refused, for it may tell of a path or a server's answer with anything in it."""
+    return BeforeValidator(lambda text: printable(text, most) if isinstance(text, str) else text)
 
 
 def _is_invisible(letter: str) -> bool:

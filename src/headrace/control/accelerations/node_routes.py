@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.control.accelerations import service
+from headrace.control.accelerations import service, snapshots
 from headrace.control.accelerations.documents import Count, SelectionDocument
 from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.placement import Candidate
@@ -16,8 +17,8 @@ from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
 from headrace.control.problems import refused
 from headrace.control.regions import service as regions
-from headrace.control.requests import Control, Guarded
-from headrace.control.texts import IdPath, Line, SoughtId
+from headrace.control.requests import Control, ControlPlane, Guarded
+from headrace.control.texts import IdPath, SoughtId, told
 from headrace.control.volumes import service as volumes
 
 router = APIRouter(prefix="/v1/node", tags=["nodes"], route_class=Guarded)
@@ -27,7 +28,7 @@ _WAIT_MAX = 30.0
 _DIGEST = r"^[0-9a-f]{64}$"
 Listing = Annotated[int, Query(ge=1, le=2**31 - 1, description="The listing that this answers.")]
 Digest = Annotated[str, Path(pattern=_DIGEST)]
-Part = Annotated[int, Path(ge=0, lt=service.PARTS_MAX)]
+Part = Annotated[int, Path(ge=0, lt=snapshots.PARTS_MAX)]
 
 
 class OriginDocument(BaseModel):
@@ -94,7 +95,7 @@ class Published(BaseModel):
 
     listing: Annotated[int, Field(ge=1, le=2**31 - 1)]
     digest: Annotated[str, Field(pattern=_DIGEST)]
-    parts: Annotated[int, Field(ge=1, le=service.PARTS_MAX)]
+    parts: Annotated[int, Field(ge=1, le=snapshots.PARTS_MAX)]
     files: Count
     bytes: Count
     skipped: Count = 0
@@ -112,7 +113,7 @@ class Failed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     listing: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    reason: Annotated[Line, Field(max_length=255)]
+    reason: Annotated[str, told(254), Field(min_length=1)]
 
 
 class Holds(BaseModel):
@@ -127,7 +128,7 @@ class Holds(BaseModel):
     bytes: Count
     bytes_total: Count
     complete: bool = False
-    error: Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")] = ""
+    error: Annotated[str, told(1023)] = ""
 
 
 class Progress(BaseModel):
@@ -198,12 +199,13 @@ async def send_snapshot_part(
 async def snapshot_part(digest: Digest, part: Part, control: Control, _identity: OfNode) -> Response:
     """A part of a snapshot."""
     async with control.database.reading() as session:
-        return Response(await service.part(session, digest, part), media_type="application/octet-stream")
+        return Response(await snapshots.part(session, digest, part), media_type="application/octet-stream")
 
 
 @router.post("/accelerations/{identifier}/published", operation_id="publish_snapshot")
 async def publish_snapshot(identifier: IdPath, body: Published, control: Control, identity: OfNode) -> VersionNumber:
     """Makes a snapshot a version, or finds that nothing is new."""
+    await _must_be_itself(control, identity.id, identifier, body)
     async with control.database.writing() as session:
         row = await service.by_id(session, identifier, lock=True)
         listed = service.Listed(body.digest, body.parts, body.files, body.bytes, body.skipped)
@@ -238,6 +240,25 @@ async def progress(body: Progress, control: Control, identity: OfNode) -> None:
             row = _known(await service.lookup(session, identifier, lock=True), identity)
             if row is not None:
                 service.renew_lister(row, control.clock, identity.id)
+
+
+async def _must_be_itself(control: ControlPlane, node_id: str, identifier: str, body: Published) -> None:
+    """Raises `snapshot-damaged` where the parts are not what the digest says: other regions get the same parts for the same digest.
+
+    Read part by part, before the transaction that publishes: parts are never changed, only dropped, which that notices.
+    """
+    async with control.database.reading() as session:
+        service.must_be_lister(await service.by_id(session, identifier), node_id, body.listing)
+        if await snapshots.count(session, body.digest) != body.parts:
+            return  # told when it is published
+    digest = hashlib.sha256()
+    for number in range(body.parts):
+        async with control.database.reading() as session:
+            digest.update(await snapshots.part(session, body.digest, number))
+    if digest.hexdigest() != body.digest:
+        async with control.database.writing() as session:
+            await snapshots.drop(session, {body.digest})
+        raise refused("snapshot-damaged")
 
 
 def _known(row: Acceleration | None, identity: nodes.Identity) -> Acceleration | None:

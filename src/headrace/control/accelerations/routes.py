@@ -23,7 +23,7 @@ from headrace.control.accelerations.documents import (
 from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.service import Names
-from headrace.control.accelerations.sweeping import candidates, names_of
+from headrace.control.accelerations.sweeping import candidates
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf
 from headrace.control.regions import service as regions
@@ -106,7 +106,12 @@ async def list_accelerations(
         region_id = (await regions.find(session, region)).id if region is not None else None
         volume_id = (await volumes.find(session, caller, volume)).id if volume is not None else None
         found = await service.listed(session, caller, after_id=after, limit=limit, region_id=region_id, volume_id=volume_id, state=state)
-        items = [await _document(control, session, row, await names_of(session, row)) for row in found.items]
+        # A question for the page, not for each of its rows.
+        held = await service.holdings_of_all(session, [row.id for row in found.items])
+        in_regions = await regions.names(session, {row.region_id for row in found.items})
+        of_volumes = await volumes.names(session, {row.volume_id for row in found.items})
+    now = control.clock.now()
+    items = [shown(row, Names(of_volumes[row.volume_id], in_regions[row.region_id]), held[row.id], now) for row in found.items]
     return PageOf(items=items, next=found.next)
 
 

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, delete, func, or_, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, delete, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from headrace.control.accelerations.models import Acceleration, Holding, SnapshotPart, Version
+from headrace.control.accelerations import snapshots
+from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.placement import Candidate, Placement, holders, ranked
 from headrace.control.accelerations.states import Condition, Happening, Operation, Situation, State, after, must_allow
 from headrace.control.clock import Clock
@@ -30,11 +31,6 @@ from headrace.control.tokens.caller import Caller
 LISTER_LASTS = timedelta(seconds=60)
 # A pull that gets no further for this long fails.
 STALLED_AFTER = timedelta(minutes=10)
-PART_BYTES = 2**20
-# Parts that were sent and never published; longer than a listing that gets further takes to send them.
-_UNPUBLISHED_LASTS = timedelta(hours=6)
-# A list of a million files is 100 of these.
-PARTS_MAX = 1024
 _NO_REASON: dict[str, str] = {}
 _SYSTEM = "headrace"
 
@@ -172,10 +168,10 @@ async def publish(
     session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, listing: int, listed: Listed, names: Names, nodes: Sequence[Candidate]
 ) -> int:
     """A snapshot that the lister has made becomes a version; its number. A list that is the current one's makes no new version."""
-    _must_be_lister(row, node_id, listing)
-    parts = await session.scalar(select(func.count()).select_from(SnapshotPart).where(SnapshotPart.digest == listed.digest))
+    must_be_lister(row, node_id, listing)
+    parts = await snapshots.count(session, listed.digest)
     if parts != listed.parts:
-        raise refused("snapshot-incomplete", parts=parts or 0, of=listed.parts)
+        raise refused("snapshot-incomplete", parts=parts, of=listed.parts)
     now = clock.now()
     row.lister, row.lister_until, row.progressed = None, None, now
     current = await session.get(Version, (row.id, row.current)) if row.current is not None else None
@@ -210,28 +206,16 @@ async def publish(
 
 async def listing_failed(session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, listing: int, names: Names, reason: str) -> None:
     """The origin could not be listed."""
-    _must_be_lister(row, node_id, listing)
+    must_be_lister(row, node_id, listing)
     await fail(session, clock, row, names, Text(reason, reason), who=f"node {node_id}")
 
 
 async def keep_part(
     session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, listing: int, digest: str, part: int, content: bytes
 ) -> None:
-    """Keeps a part of a snapshot; one that is there already is the same. Another list that was begun before is forgotten: there is one at a time."""
-    _must_be_lister(row, node_id, listing)
-    known = await session.get(SnapshotPart, (digest, part))
-    if known is not None:
-        known.sent, known.acceleration_id = clock.now(), row.id
-    else:
-        others = SnapshotPart.acceleration_id == row.id, SnapshotPart.digest != digest, SnapshotPart.digest.not_in(select(Version.digest))
-        await session.execute(delete(SnapshotPart).where(*others))
-        session.add(SnapshotPart(digest=digest, part=part, content=content, sent=clock.now(), acceleration_id=row.id))
-
-
-async def drop_unpublished(session: AsyncSession, now: datetime) -> None:
-    """Forgets parts of lists that nobody published in time."""
-    old = SnapshotPart.sent <= now - _UNPUBLISHED_LASTS
-    await session.execute(delete(SnapshotPart).where(old, SnapshotPart.digest.not_in(select(Version.digest))))
+    """Keeps a part of the snapshot that the lister makes; one that is there already is the same."""
+    must_be_lister(row, node_id, listing)
+    await snapshots.keep(session, clock.now(), row.id, digest, part, content)
 
 
 async def told(session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, held: Held, names: Names, nodes: Sequence[Candidate]) -> None:
@@ -285,7 +269,7 @@ async def fail(session: AsyncSession, clock: Clock, row: Acceleration, names: Na
     for version in unfinished:
         await session.delete(version)
     await session.flush()
-    await _drop_snapshots(session, {version.digest for version in unfinished})
+    await snapshots.drop(session, {version.digest for version in unfinished})
 
 
 async def sweep(session: AsyncSession, clock: Clock, row: Acceleration, names: Names, nodes: Sequence[Candidate]) -> None:
@@ -384,16 +368,17 @@ async def versions_of(session: AsyncSession, identifier: str) -> Sequence[Versio
     return (await session.scalars(select(Version).where(Version.acceleration_id == identifier).order_by(Version.number))).all()
 
 
+async def holdings_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Holding]]:
+    """What nodes have of several accelerations, by their ids, in one question."""
+    found: dict[str, list[Holding]] = {identifier: [] for identifier in identifiers}
+    query = select(Holding).where(Holding.acceleration_id.in_(identifiers)).order_by(Holding.node_id)
+    for holding in await session.scalars(query):
+        found[holding.acceleration_id].append(holding)
+    return found
+
+
 async def holdings_of(session: AsyncSession, identifier: str) -> Sequence[Holding]:
     return (await session.scalars(select(Holding).where(Holding.acceleration_id == identifier).order_by(Holding.node_id))).all()
-
-
-async def part(session: AsyncSession, digest: str, number: int) -> bytes:
-    """A part of a snapshot. Raises the problem `not-found`."""
-    row = await session.get(SnapshotPart, (digest, number))
-    if row is None:
-        raise refused("not-found", noun="snapshot", name=f"{digest}/{number}")
-    return row.content
 
 
 def situation(row: Acceleration) -> Situation:
@@ -480,7 +465,7 @@ async def _let_go(session: AsyncSession, row: Acceleration) -> None:
     gone = {version.digest for version in await versions_of(session, row.id)}
     await session.execute(delete(Version).where(Version.acceleration_id == row.id))
     row.current, row.pulling, row.lister, row.lister_until = None, None, None, None
-    await _drop_snapshots(session, gone)
+    await snapshots.drop(session, gone)
 
 
 async def _prune(session: AsyncSession, row: Acceleration) -> None:
@@ -491,14 +476,7 @@ async def _prune(session: AsyncSession, row: Acceleration) -> None:
     for version in gone:
         await session.delete(version)
     await session.flush()
-    await _drop_snapshots(session, {version.digest for version in gone})
-
-
-async def _drop_snapshots(session: AsyncSession, digests: set[str]) -> None:
-    """Forgets lists of files that no version is any more."""
-    if digests:
-        needed = select(Version.digest).where(Version.digest.in_(digests))
-        await session.execute(delete(SnapshotPart).where(SnapshotPart.digest.in_(digests), SnapshotPart.digest.not_in(needed)))
+    await snapshots.drop(session, {version.digest for version in gone})
 
 
 async def _why_stalled(session: AsyncSession, row: Acceleration) -> Text:
@@ -508,7 +486,7 @@ async def _why_stalled(session: AsyncSession, row: Acceleration) -> Text:
     return Text(f"no progress for {minutes} minutes{last}", f"{minutes} 分钟内没有进展{last}")
 
 
-def _must_be_lister(row: Acceleration, node_id: str, listing: int) -> None:
+def must_be_lister(row: Acceleration, node_id: str, listing: int) -> None:
     """Only the node that was asked last may answer: another one, or an answer that comes late, would publish something old."""
     if row.state != State.SYNCING or row.lister != node_id or row.listing != listing:
         raise refused("stale-listing")

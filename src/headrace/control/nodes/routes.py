@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.security import HTTPAuthorizationCredentials
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
@@ -19,9 +19,8 @@ from headrace.control.pages import After, Limit, Page, PageOf
 from headrace.control.problems import refused
 from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded, allowed, guarded_by
-from headrace.control.texts import IdPath, LabelValue, Line, Name, SoughtName
+from headrace.control.texts import IdPath, LabelValue, Line, Name, SoughtName, told
 from headrace.control.tokens.caller import Caller
-from headrace.printable import printable
 
 router = APIRouter(prefix="/v1", tags=["nodes"], route_class=Guarded)
 
@@ -30,15 +29,7 @@ Writer = Annotated[Caller, allowed("nodes:write")]
 Bytes = Annotated[int, Field(ge=0, le=2**62)]
 _LABELS_MAX = 64
 _HEALTH_MAX = 64
-
-
-def _shown(value: object) -> object:
-    """Texts of a node as they can be kept and shown: paths may hold anything, and a heartbeat is not refused for that."""
-    return printable(value, _TEXT_MAX) if isinstance(value, str) else value
-
-
-_TEXT_MAX = 512
-_Shown = Annotated[str, BeforeValidator(_shown)]
+_Shown = Annotated[str, told(512)]
 # JSON as Python reads it has NaN, infinities and numbers of any length, which no database keeps.
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Whole = Annotated[int, Field(ge=-(2**62), le=2**62)]

@@ -131,6 +131,12 @@ async def find(session: AsyncSession, caller: Caller, name: str, *, lock: bool =
     return row
 
 
+async def names(session: AsyncSession, identifiers: set[str]) -> dict[str, str]:
+    """Names by id."""
+    found = await session.execute(select(Volume.id, Volume.name).where(Volume.id.in_(identifiers)))
+    return dict(found.all())
+
+
 async def by_id(session: AsyncSession, identifier: str) -> Volume:
     """The volume of this id. Raises the problem `not-found`."""
     row = await session.get(Volume, identifier)
