@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete
 
 from control.conftest import Origins, Place
 from headrace.client import ControlFailure
 from headrace.control.accelerations import service
-from headrace.control.accelerations.sweeping import sweep_once
+from headrace.control.accelerations.models import Holding
+from headrace.control.accelerations.sweeping import candidates, sweep_once
 from headrace.control.background import forget_what_is_over
 from headrace.testing.nodes import SimulatedNode
 
@@ -125,6 +127,32 @@ def test_expiry_and_release_by_time(place: Place, one: SimulatedNode) -> None:
     _sweep(place, days=15)
     assert _state(place) == ("idle", "", False)
     assert place.admin.acceleration("qwen", "zj-1")["bytes_held"] == 0
+
+
+def test_what_expires_is_completed_again_when_it_is_used(place: Place, one: SimulatedNode) -> None:
+    """The same snapshot: nothing new is listed or published."""
+    _active(place, one)
+    _sweep(place, hours=25)
+    one.client.heartbeat({"version": "1"})
+    plane = place.control.plane
+    identifier = place.admin.acceleration("qwen", "zj-1")["id"]
+
+    async def use() -> None:
+        async with plane.database.writing() as session:
+            row = await service.by_id(session, identifier, lock=True)
+            there = await candidates(session, plane.clock, row.region_id)
+            # Let go of meanwhile, as far as the books know.
+            await session.execute(delete(Holding).where(Holding.acceleration_id == row.id))
+            await service.used(session, plane.clock, row, service.Names("qwen", "zj-1"), there)
+
+    asyncio.run_coroutine_threadsafe(use(), place.control.loop).result(30)
+    assert _state(place) == ("syncing", "", True)
+    item = one.items()["qwen"]
+    assert (item["list"], item["hold"]) == (None, 1)
+    one.hold("qwen")
+    assert _state(place) == ("active", "", True)
+    assert place.admin.acceleration("qwen", "zj-1")["expires_in_seconds"] > 86_000
+    assert len(place.admin.versions("qwen", "zj-1")) == 1
 
 
 def test_a_first_listing_that_fails_leaves_it_idle_with_the_reason(place: Place, one: SimulatedNode) -> None:

@@ -9,7 +9,7 @@ import random
 import re
 import subprocess
 import sys
-import time
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 
 from headrace.testing.access import Access
 from support.bucket import Bucket
-from support.headrace import COMMAND, Headrace
+from support.headrace import COMMAND, Headrace, wait_until
 
 MIB = 1 << 20
 TENSOR = 3 * MIB
@@ -233,6 +233,16 @@ def test_an_import_reaches_every_mount_and_is_gone_by_without_learning(headrace:
     assert share_ahead(headrace, model) > 0.9
 
 
+def nothing_is_asked_for(headrace: Headrace) -> None:
+    """Waits until two looks agree that what was fetched ahead has come or failed."""
+
+    def agree() -> bool:
+        before, now = headrace.counters(), headrace.counters()
+        return now["flights_queued"] == 0 and before["prefetch_flights_total"] == now["prefetch_flights_total"]
+
+    wait_until("nothing is asked for", agree)
+
+
 def test_a_replaced_file_that_nobody_reads_is_reported_once(headrace: Headrace, bucket: Bucket) -> None:
     """Each step of it used to be a fresh attempt, with an event of its own."""
     model = {name: bucket.put(f"m/llm/{name}", 8 * MIB, seed=seed) for seed, name in enumerate(("one.bin", "two.bin"))}
@@ -243,7 +253,7 @@ def test_a_replaced_file_that_nobody_reads_is_reported_once(headrace: Headrace, 
             for name, fd in files.items():
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
                 assert os.pread(fd, MIB, at * MIB) == model[name][at * MIB : (at + 1) * MIB]
-            time.sleep(0.05)  # for the attempts ahead to fail, one after the other
+            nothing_is_asked_for(headrace)  # attempts ahead fail one after the other
         for fd in files.values():
             os.close(fd)
 

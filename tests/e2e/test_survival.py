@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,7 +53,8 @@ def test_a_keeper_killed_while_a_successor_holds_back(headrace: Headrace, bucket
         os.kill(successor, signal.SIGKILL)
         dead.add(successor)
     began = time.monotonic()
-    time.sleep(1.5)  # well within the wait of five seconds that so many deaths bring
+    # Well within the wait of five seconds that so many deaths bring.
+    wait_until("a successor holds the mount", lambda: any(map(_holds_fuse, _nodes(headrace) - dead)), seconds=2)
     os.kill(keeper, signal.SIGKILL)
     assert path.read_bytes() == data
     assert time.monotonic() - began > 3, "it had nothing to wait for, so this shows nothing"
@@ -87,6 +89,12 @@ def _is_greeted(headrace: Headrace) -> bool:
 def _nodes(headrace: Headrace) -> set[int]:
     """Processes that are nodes, whether they serve or wait."""
     return {pid for pid in headrace.processes() if _is_node(pid)}
+
+
+def _holds_fuse(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return any(os.readlink(link) == "/dev/fuse" for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def _is_node(pid: int) -> bool:
