@@ -8,11 +8,9 @@ import signal
 import pytest
 
 from support.bucket import Bucket
-from support.headrace import FEATURES, Headrace, wait_until
+from support.headrace import EVERYTHING, FEATURES, Headrace, wait_until
 from support.promises import SIZE, keeps_every_promise
 from support.readers import under_readers
-
-EVERYTHING = ",".join(FEATURES)
 
 
 @pytest.fixture(params=[*FEATURES, EVERYTHING])

@@ -16,8 +16,7 @@ import pytest
 
 from headrace.testing.access import Access
 from support.bucket import Bucket
-from support.headrace import Headrace
-from test_kernels import EVERYTHING
+from support.headrace import EVERYTHING, Headrace
 
 MIB = 1 << 20
 NOBODY = 65534

@@ -11,11 +11,10 @@ import pytest
 
 from headrace.testing.access import Access
 from support.bucket import Bucket
-from support.headrace import Headrace, wait_until
+from support.headrace import EVERYTHING, Headrace, wait_until
 from support.overlay import overlay
 from support.promises import SIZE, keeps_every_promise
 from support.readers import under_readers
-from test_kernels import EVERYTHING
 
 
 @pytest.fixture(params=["", "passthrough", "resend", EVERYTHING])

@@ -17,13 +17,12 @@ import pytest
 from headrace.testing.content import content
 from headrace.testing.faults import Fault
 from headrace.testing.origin import Origin, failing_origin
-from support.headrace import Headrace, beside, wait_until
+from support.headrace import EVERYTHING, Headrace, beside, wait_until
 
 MIB = 1 << 20
 # A read of this goes past the page cache, and waits for the node itself; one of a smaller file waits for a page.
 LARGE = 8 * MIB
 SMALL = 300_000
-EVERYTHING = "passthrough,resend,direct-mmap,large-reads,epoch"
 # With everything masked a read waits for a page, as of a local file. The kernel ends that wait for what kills at once; a signal that dumps
 # core, and one beside a signal that is handled, it leaves until the page is there.
 ENDS = [(number, "") for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)]

@@ -20,6 +20,8 @@ from headrace.node import mountinfo
 from headrace.testing.origin import Origin
 
 FEATURES = ("passthrough", "resend", "direct-mmap", "large-reads", "epoch")
+# HEADRACE_KERNEL_MASK of a kernel that has none of them.
+EVERYTHING = ",".join(FEATURES)
 COMMAND = str(Path(sys.executable).with_name("headrace"))
 
 
