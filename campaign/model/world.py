@@ -73,6 +73,11 @@ class World:
         with client:
             return client.call(method, **params)
 
+    def told(self) -> str:
+        """What the node says of itself, for whoever looks for a cause."""
+        events = [f"{event['kind']}: {event['object']}: {event['message']}" for event in self.call("status")["events"]]
+        return "\n".join([*events, self.headrace.log()])
+
     def waiting(self) -> int:
         """Reads that the node has taken and not answered."""
         return int(self.call("status")["counters"]["reads_waiting"])
