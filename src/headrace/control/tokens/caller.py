@@ -7,7 +7,9 @@ from datetime import datetime
 
 ROLES = ("user", "admin")
 # What a token can be limited to; `*` is everything its role may.
-SCOPES = tuple(f"{noun}:{verb}" for noun in ("accelerations", "events", "nodes", "regions", "tokens", "volumes") for verb in ("read", "write"))
+SCOPES = tuple(
+    f"{noun}:{verb}" for noun in ("accelerations", "events", "nodes", "regions", "tasks", "tokens", "volumes") for verb in ("read", "write")
+)
 # What no user may, whatever the token's scopes.
 _ADMINS_ONLY = frozenset({"nodes:write", "regions:write", "tokens:read", "tokens:write"})
 
