@@ -124,6 +124,10 @@ class ControlClient:
     def versions(self, volume: str, region: str) -> list[Document]:
         return self._list(_path("volumes", volume, "accelerations", region, "versions"))
 
+    def label_version(self, volume: str, region: str, version: int, label: str) -> Document:
+        """Calls a version something; an empty label takes it away."""
+        return self._document("PATCH", _path("volumes", volume, "accelerations", region, "versions", str(version)), json={"label": label})
+
     def create_task(self, task: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", "/v1/tasks", json=task, headers=_keyed(key))
 

@@ -102,6 +102,20 @@ class Refresh(BaseModel):
     at_once: Annotated[bool, Field(description="What is new becomes current when it is published, instead of when it is held.")] = False
 
 
+class VersionEdit(BaseModel):
+    """What to call a version; nothing takes its label away. One with a label is kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Annotated[Name | Literal[""], Field(description="Tasks name the version by it, as qwen@stable.")]
+
+    @model_validator(mode="after")
+    def _whole(self) -> VersionEdit:
+        if self.label[:1] == "v" and self.label[1:].isdigit():
+            raise Wrong(Text("it looks like the number of a version", "它与版本号形式相同"), Text("choose another label", "请换一个标签"))
+        return self
+
+
 class RollBack(BaseModel):
     """Which version to go back to."""
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations import queries, service, uses
@@ -17,6 +17,7 @@ from headrace.control.accelerations.documents import (
     Release,
     RollBack,
     Start,
+    VersionEdit,
     VersionDocument,
     shown,
     version_shown,
@@ -37,6 +38,7 @@ router = APIRouter(prefix="/v1", tags=["accelerations"], route_class=Guarded)
 
 Reader = Annotated[Caller, allowed("accelerations:read")]
 Writer = Annotated[Caller, allowed("accelerations:write")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 _ONE = "/volumes/{volume}/accelerations/{region}"
 
 
@@ -166,3 +168,11 @@ async def list_versions(volume: NamePath, region: NamePath, control: Control, ca
     async with control.database.reading() as session:
         row = await _found(session, caller, Names(volume, region))
         return [version_shown(version, row.current) for version in await queries.versions_of(session, row.id)]
+
+
+@router.patch(f"{_ONE}/versions/{{number}}", operation_id="edit_version")
+async def edit_version(volume: NamePath, region: NamePath, number: Number, body: VersionEdit, control: Control, caller: Writer) -> VersionDocument:
+    """Gives a version a label, or takes it away."""
+    async with _locked(control, caller, volume, region) as one:
+        found = await service.label(one.session, control.clock, one.row, caller, one.names, number, body.label)
+        return version_shown(found, one.row.current)

@@ -15,7 +15,7 @@ from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Candidate, Placement
 from headrace.control.accelerations.pulls import ask_for_listing, fail
-from headrace.control.accelerations.queries import of
+from headrace.control.accelerations.queries import of, versions_of
 from headrace.control.accelerations.states import Condition, Happening, Operation, State, must_allow
 from headrace.control.clock import Clock
 from headrace.control.events.service import record
@@ -114,6 +114,20 @@ async def roll_back(session: AsyncSession, clock: Clock, row: Acceleration, call
     touch(row, clock)
     await regions.bump(session, row.region_id)
     record(session, clock, subject(row, names), "rolled-back", caller.subject, before=before, now=number)
+
+
+async def label(session: AsyncSession, clock: Clock, row: Acceleration, caller: Caller, names: Names, number: int, text: str) -> Version:
+    """Calls a version something; a version with a label is kept. Raises `not-found`, or `name-taken` where another one is called that."""
+    found = await session.get(Version, (row.id, number))
+    if found is None:
+        raise refused("not-found", noun="version", name=f"v{number}")
+    for other in await versions_of(session, row.id):
+        if text and other.label == text and other.number != number:
+            raise refused("name-taken", noun="label", name=text)
+    found.label = text
+    touch(row, clock)
+    record(session, clock, subject(row, names), "version-labelled", caller.subject, version=number, label=text)
+    return found
 
 
 async def forget_region(session: AsyncSession, region_id: str) -> None:

@@ -22,7 +22,7 @@ async def of_tasks(session: AsyncSession, tasks: Collection[str]) -> dict[str, l
     """What tasks use, each in the order of its mounts."""
     found: dict[str, list[tuple[Use, Acceleration]]] = {task: [] for task in tasks}
     query = select(Use, Acceleration).join(Acceleration, Acceleration.id == Use.acceleration_id).where(Use.task_id.in_(tasks))
-    for use, row in (await session.execute(query.order_by(Use.ordinal))).tuples():
+    for use, row in await session.execute(query.order_by(Use.ordinal)):
         found[use.task_id].append((use, row))
     return found
 
@@ -30,7 +30,7 @@ async def of_tasks(session: AsyncSession, tasks: Collection[str]) -> dict[str, l
 async def holders(session: AsyncSession, acceleration_id: str) -> list[str]:
     """Names of tasks that mount it, the first few."""
     query = select(Use.task_id, Use.holder).where(Use.acceleration_id == acceleration_id, Use.lost.is_(None)).distinct()
-    found = (await session.execute(query.order_by(Use.task_id).limit(_NAMED_MAX + 1))).tuples().all()
+    found = (await session.execute(query.order_by(Use.task_id).limit(_NAMED_MAX + 1))).all()
     names = [holder for _, holder in found]
     return [*names[:_NAMED_MAX], "…"] if len(names) > _NAMED_MAX else names
 
@@ -38,7 +38,7 @@ async def holders(session: AsyncSession, acceleration_id: str) -> list[str]:
 async def counts(session: AsyncSession, accelerations: Collection[str]) -> dict[str, int]:
     """How many tasks use each; one that nobody uses is missing."""
     query = select(Use.acceleration_id, func.count(Use.task_id.distinct())).where(Use.acceleration_id.in_(accelerations), Use.lost.is_(None))
-    return dict((await session.execute(query.group_by(Use.acceleration_id))).tuples().all())
+    return dict((await session.execute(query.group_by(Use.acceleration_id))).all())
 
 
 async def versions(session: AsyncSession, acceleration_id: str) -> set[int]:

@@ -218,7 +218,7 @@ async def mounts_of_all(session: AsyncSession, identifiers: Sequence[str]) -> di
 async def counts(session: AsyncSession, nodes: Collection[str]) -> dict[str, int]:
     """How many tasks run on each node; one without any is missing."""
     query = select(Task.node_id, func.count()).where(Task.node_id.in_(nodes), Task.ended.is_(None)).group_by(Task.node_id)
-    return {node: count for node, count in (await session.execute(query)).tuples() if node is not None}
+    return {node: count for node, count in (await session.execute(query)) if node is not None}
 
 
 async def drop_old(session: AsyncSession, now: datetime) -> None:
