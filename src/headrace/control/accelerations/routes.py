@@ -17,8 +17,8 @@ from headrace.control.accelerations.documents import (
     Release,
     RollBack,
     Start,
-    VersionEdit,
     VersionDocument,
+    VersionEdit,
     shown,
     version_shown,
 )
