@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tokens, volumes
+from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tokens, usage, volumes
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, HeadraceError, UsageError
@@ -49,6 +49,7 @@ app.command(epilog="Example: headrace accelerate qwen --region zj-1 --wait")(acc
 app.command("accelerations", epilog="Example: headrace accelerations --region zj-1")(accelerations.accelerations)
 app.command(epilog="Example: headrace release qwen --region zj-1")(accelerations.release)
 app.command(epilog="Example: headrace versions qwen --region zj-1")(accelerations.versions)
+app.command(epilog="Example: headrace usage --since 30d --volume qwen")(usage.usage)
 app.command(epilog="Example: headrace events -n 20")(tokens.events)
 
 

@@ -100,6 +100,10 @@ class ControlClient:
         """Newest first."""
         return self._pages("/v1/events", filters)
 
+    def usage(self, **filters: str) -> Iterator[Document]:
+        """加速用量 by hour, oldest first."""
+        return self._pages("/v1/usage", filters)
+
     def start_acceleration(self, volume: str, said: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations"), json=said, headers=_keyed(key))
 

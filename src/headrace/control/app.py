@@ -30,6 +30,7 @@ from headrace.control.requests import ControlPlane
 from headrace.control.tasks import node_routes as tasks_of_nodes
 from headrace.control.tasks import routes as tasks
 from headrace.control.tokens import routes as tokens
+from headrace.control.usage import routes as usage
 from headrace.control.volumes import routes as volumes
 from headrace.printable import printable
 
@@ -67,7 +68,7 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    nouns = (tokens, events, volumes, regions, nodes, accelerations, tasks, of_nodes, tasks_of_nodes, api)
+    nouns = (tokens, events, volumes, regions, nodes, accelerations, tasks, of_nodes, tasks_of_nodes, usage, api)
     for noun in nouns:
         app.include_router(noun.router, responses=ANSWERS)
     return with_problems(app)

@@ -15,6 +15,7 @@ from headrace.control.requests import ControlPlane
 from headrace.control.tasks import service as tasks
 from headrace.control.tasks.sweeping import sweep_leases, sweep_lost
 from headrace.control.tokens import service as tokens
+from headrace.control.usage import service as usage
 from headrace.printable import printable
 
 log = logging.getLogger("headrace.control")
@@ -29,11 +30,14 @@ _REASON_MAX = 200
 
 async def work_for_ever(control: ControlPlane) -> None:
     """Works until cancelled; a database that is away for a while is waited for, and a fault of ours is told and does not end it."""
-    forgotten, began = -_FORGET_SECONDS, time.monotonic()
+    forgotten, counted, began = -_FORGET_SECONDS, float("-inf"), time.monotonic()
     while True:
         try:
             await sweep_once(control.database, control.clock)
             await sweep_lost(control.database, control.clock)
+            if time.monotonic() - counted >= usage.EVERY.total_seconds():
+                counted = time.monotonic()
+                await count_usage(control)
             if time.monotonic() - began >= _HEAR_FIRST_SECONDS:
                 await sweep_leases(control.database, control.clock)
             if time.monotonic() - forgotten >= _FORGET_SECONDS:
@@ -44,6 +48,12 @@ async def work_for_ever(control: ControlPlane) -> None:
         except Exception:
             log.exception("background")
         await asyncio.sleep(_EVERY_SECONDS)
+
+
+async def count_usage(control: ControlPlane) -> None:
+    """Counts what is held since the last count."""
+    async with control.database.writing() as session:
+        await usage.count(session, control.clock.now())
 
 
 async def forget_what_is_over(control: ControlPlane) -> None:

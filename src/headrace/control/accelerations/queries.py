@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, or_, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -23,6 +23,13 @@ async def held_on(session: AsyncSession, nodes: Sequence[str], accelerations: Se
         held, planned = found[one.node_id]
         found[one.node_id] = held + one.bytes * (one.acceleration_id in accelerations), planned + one.bytes_total
     return found
+
+
+async def held_now(session: AsyncSession) -> list[tuple[Acceleration, int]]:
+    """Accelerations of which nodes hold something, and how many bytes, all together."""
+    total = func.sum(Holding.bytes)
+    query = select(Acceleration, total).join(Holding, Holding.acceleration_id == Acceleration.id).group_by(Acceleration.id).having(total > 0)
+    return [(row, int(held)) for row, held in await session.execute(query)]
 
 
 async def find(session: AsyncSession, caller: Caller, volume_id: str, region_id: str, names: object, *, lock: bool = False) -> Acceleration:
