@@ -361,3 +361,34 @@ def test_reasons_of_nodes_are_kept_whatever_is_in_them(place: Place, one: Simula
     item = one.items()["qwen"]
     one.client.listing_failed(item["id"], item["list"], "line 1\nline 2\x1b" * 100)
     assert place.admin.acceleration("qwen", "zj-1")["reason"]["en"].startswith("line 1\\nline 2\\x1b")
+
+
+def test_a_schedule_refreshes_by_itself_and_is_an_action_of_somebody(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert shown["refresh_every_seconds"] == 0
+    edited = place.admin.edit_acceleration("qwen", "zj-1", {"refresh_every_seconds": 3600}, shown["etag"])
+    assert edited["refresh_every_seconds"] == 3600
+    _sweep(place, minutes=50)
+    assert _state(place)[0] == "active"
+    one.client.heartbeat({"version": "1"})
+    _sweep(place, minutes=11)
+    assert _state(place)[0] == "active"  # its node is not heard: nobody could hold it
+    one.client.heartbeat({"version": "1"})
+    _sweep(place)
+    assert _state(place)[0] == "syncing"
+    events = list(place.admin.events(noun="acceleration"))
+    assert (events[0]["kind"], events[0]["who"], events[0]["why"]) == ("refresh from origin", "headrace", "every 3600 s, as scheduled")
+    assert (events[1]["kind"], events[1]["detail"]) == ("acceleration-edited", {"refresh_every_seconds": 3600})
+
+
+def test_an_edit_says_what_it_edits(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    etag = place.admin.acceleration("qwen", "zj-1")["etag"]
+    place.admin.edit_acceleration("qwen", "zj-1", {"expire_seconds": 60, "release_seconds": 120, "keep_versions": 2}, etag)
+    _refused(lambda: place.admin.edit_acceleration("qwen", "zj-1", {"keep_versions": 3}, etag), "revision-changed")
+    for wrong in ({"release_seconds": 30}, {"refresh_every_seconds": 5}, {"keep_versions": 0}, {"state": "idle"}):
+        etag = place.admin.acceleration("qwen", "zj-1")["etag"]
+        _refused(lambda wrong=wrong, etag=etag: place.admin.edit_acceleration("qwen", "zj-1", wrong, etag), "invalid")  # type: ignore[misc]
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert (shown["expire_seconds"], shown["release_seconds"], shown["keep_versions"]) == (60, 120, 2)

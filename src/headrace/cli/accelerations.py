@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.amounts import parse_seconds
 from headrace.cli import show
 from headrace.cli.control import control, language
 from headrace.cli.reach import Json, print_json
@@ -104,10 +105,16 @@ def accelerations(region: Annotated[str | None, typer.Option(help="Of one region
     return None
 
 
-def refresh(volume: str, region: str, *, at_once: bool, wait: bool, as_json: bool) -> None:
-    """Lists a volume's origin again, for a region."""
+def refresh(volume: str, region: str, *, at_once: bool, wait: bool, every: str | None, as_json: bool) -> None:
+    """Lists a volume's origin again, for a region; with `every`, has that done by itself from now on, or (0) no longer."""
+    seconds = parse_seconds("every", every) if every is not None else 0.0
     with control() as client:
+        if every is not None:
+            etag = client.acceleration(volume, region)["etag"]
+            shown = client.edit_acceleration(volume, region, {"refresh_every_seconds": int(seconds)}, etag)
+            return print_json(shown) if as_json else print(f"{volume}@{region} is refreshed {f'every {every}' if seconds else 'when asked for'}")
         _end(client, client.refresh(volume, region, at_once=at_once), wait=wait, as_json=as_json)
+    return None
 
 
 def roll_back(volume: str, region: str, version: str, *, as_json: bool) -> None:

@@ -131,14 +131,15 @@ def refresh(
     directory: Annotated[str, typer.Argument(help="The mount point; with --region, the name of a volume.")],
     region: OfRegion = None,
     at_once: Annotated[bool, typer.Option("--at-once", help="Of a volume: current when it is published, instead of when it is held.")] = False,
+    every: Annotated[str | None, typer.Option(help="Of a volume: by itself from now on, so often (6h); 0 ends that.")] = None,
     wait: accelerations.Wait = False,
     as_json: Json = False,
 ) -> None:
     """回源: list the bucket again, publish what changed, and switch this mount to it; or a volume, in a region."""
     if region is not None:
-        return accelerations.refresh(directory, region, at_once=at_once, wait=wait, as_json=as_json)
-    if at_once or wait:
-        raise UsageError("bad-setting", "--at-once and --wait are for a volume; name its region with --region")
+        return accelerations.refresh(directory, region, at_once=at_once, wait=wait, every=every, as_json=as_json)
+    if at_once or wait or every:
+        raise UsageError("bad-setting", "--at-once, --every and --wait are for a volume; name its region with --region")
     progress = show.Progress(as_json)
     with running(where := place(directory)) as client:
         answer = client.call("refresh", progress, directory=where)

@@ -113,6 +113,10 @@ class ControlClient:
     def acceleration(self, volume: str, region: str) -> Document:
         return self._document("GET", _path("volumes", volume, "accelerations", region))
 
+    def edit_acceleration(self, volume: str, region: str, changes: Mapping[str, Any], etag: str) -> Document:
+        """Changes how long it is kept and its schedule, as it was when it was read: `etag` is in its document."""
+        return self._document("PATCH", _path("volumes", volume, "accelerations", region), json=changes, headers={"If-Match": etag})
+
     def release(self, volume: str, region: str, *, force: bool = False) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "release"), json={"force": force})
 

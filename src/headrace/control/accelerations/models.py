@@ -44,6 +44,8 @@ class Acceleration(Base):
     expire_seconds: Mapped[int] = mapped_column(Integer)
     release_seconds: Mapped[int] = mapped_column(Integer)
     keep_versions: Mapped[int] = mapped_column(Integer)
+    # Of a schedule that somebody asked for; 0 is none.
+    refresh_every_seconds: Mapped[int] = mapped_column(Integer)
     # Made current as soon as it is published, instead of when it is held.
     at_once: Mapped[bool] = mapped_column(Boolean)
     revision: Mapped[int] = mapped_column(Integer)

@@ -125,13 +125,16 @@ async def holdings_of(session: AsyncSession, identifier: str) -> Sequence[Holdin
 
 
 async def due(session: AsyncSession, now: datetime) -> list[str]:
-    """Ids of accelerations that `sweep` may have something to do for: those that pull, and those that nobody has used for long."""
+    """Ids of accelerations that `sweep` may have something to do for: those that pull, that nobody has used for long, or that have a schedule."""
     used_ms, now_ms = type_coerce(Acceleration.used, BigInteger), int(now.timestamp() * 1000)
     # Nothing expires under a task that mounts it.
     idle = ~exists().where(Use.acceleration_id == Acceleration.id, Use.lost.is_(None))
     unused = and_(idle, Acceleration.state == State.ACTIVE.value, used_ms + _milliseconds(Acceleration.expire_seconds) < now_ms)
     forgotten = and_(idle, Acceleration.state == State.EXPIRING.value, used_ms + _milliseconds(Acceleration.release_seconds) < now_ms)
-    query = select(Acceleration.id).where(or_(Acceleration.state == State.SYNCING.value, unused, forgotten)).order_by(Acceleration.id)
+    scheduled = Acceleration.refresh_every_seconds > 0
+    began_ms = type_coerce(Acceleration.began, BigInteger)
+    stale = and_(scheduled, Acceleration.state == State.ACTIVE.value, began_ms + _milliseconds(Acceleration.refresh_every_seconds) <= now_ms)
+    query = select(Acceleration.id).where(or_(Acceleration.state == State.SYNCING.value, unused, forgotten, stale)).order_by(Acceleration.id)
     return list(await session.scalars(query))
 
 

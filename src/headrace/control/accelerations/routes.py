@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace.control.accelerations import queries, service, uses
 from headrace.control.accelerations.documents import (
     AccelerationDocument,
+    AccelerationEdit,
     Refresh,
     Release,
     RollBack,
@@ -28,8 +29,10 @@ from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.sweeping import candidates
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf
+from headrace.control.problems import Finding, Text, refused
 from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded, allowed
+from headrace.control.revisions import IfMatch, must_match
 from headrace.control.texts import NamePath, SoughtName
 from headrace.control.tokens.caller import Caller
 from headrace.control.volumes import service as volumes
@@ -39,6 +42,12 @@ router = APIRouter(prefix="/v1", tags=["accelerations"], route_class=Guarded)
 Reader = Annotated[Caller, allowed("accelerations:read")]
 Writer = Annotated[Caller, allowed("accelerations:write")]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+_BEFORE_IT_EXPIRES = Finding(
+    "release_seconds",
+    "bad-value",
+    Text("it would be less than expire_seconds", "将小于 expire_seconds"),
+    Text("change both: what is released has expired before", "请同时修改两者：释放发生在过期之后"),
+)
 _ONE = "/volumes/{volume}/accelerations/{region}"
 
 
@@ -128,6 +137,20 @@ async def show_acceleration(volume: NamePath, region: NamePath, control: Control
         return await _document(control, session, await _found(session, caller, names), names)
 
 
+@router.patch(_ONE, operation_id="edit_acceleration")
+async def edit_acceleration(
+    volume: NamePath, region: NamePath, body: AccelerationEdit, control: Control, caller: Writer, if_match: IfMatch = None
+) -> AccelerationDocument:
+    """Changes how long it is kept, how much of it, and its schedule."""
+    async with _locked(control, caller, volume, region) as one:
+        must_match(if_match, one.row.id, one.row.revision)
+        try:
+            service.keep(one.session, control.clock, one.row, caller, one.names, service.Kept(**body.model_dump()))
+        except ValueError:
+            raise refused("invalid", [_BEFORE_IT_EXPIRES]) from None
+        return await _document(control, one.session, one.row, one.names)
+
+
 @router.post(f"{_ONE}/release", operation_id="release_acceleration")
 async def release_acceleration(
     volume: NamePath, region: NamePath, control: Control, caller: Writer, body: Release | None = None
@@ -142,7 +165,7 @@ async def release_acceleration(
 async def refresh_acceleration(volume: NamePath, region: NamePath, body: Refresh, control: Control, caller: Writer) -> AccelerationDocument:
     """Lists the origin again (回源上游), and pulls what is new. Readers keep the old version until the new one is current."""
     async with _locked(control, caller, volume, region) as one:
-        await service.refresh(one.session, control.clock, one.row, caller, one.names, one.nodes, at_once=body.at_once)
+        await service.refresh(one.session, control.clock, one.row, caller.subject, one.names, one.nodes, at_once=body.at_once)
         return await _document(control, one.session, one.row, one.names)
 
 
