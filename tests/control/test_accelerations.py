@@ -12,8 +12,9 @@ from sqlalchemy import delete
 
 from control.conftest import Origins, Place
 from headrace.client import ControlFailure
-from headrace.control.accelerations import service
+from headrace.control.accelerations import mounting, pulls, queries
 from headrace.control.accelerations.models import Holding
+from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.sweeping import candidates, sweep_once
 from headrace.control.background import forget_what_is_over
 from headrace.testing.nodes import SimulatedNode
@@ -139,11 +140,11 @@ def test_what_expires_is_completed_again_when_it_is_used(place: Place, one: Simu
 
     async def use() -> None:
         async with plane.database.writing() as session:
-            row = await service.by_id(session, identifier, lock=True)
+            row = await queries.by_id(session, identifier, lock=True)
             there = await candidates(session, plane.clock, row.region_id)
             # Let go of meanwhile, as far as the books know.
             await session.execute(delete(Holding).where(Holding.acceleration_id == row.id))
-            await service.used(session, plane.clock, row, service.Names("qwen", "zj-1"), there)
+            await mounting.used(session, plane.clock, row, Names("qwen", "zj-1"), there)
 
     asyncio.run_coroutine_threadsafe(use(), place.control.loop).result(30)
     assert _state(place) == ("syncing", "", True)
@@ -300,14 +301,14 @@ def test_one_that_cannot_be_swept_keeps_no_other_from_it(
     place.admin.start_acceleration("other", {"region": "zj-1"})
     one.publish("other", b"list 1")
     one.hold("other")
-    swept = service.sweep
+    swept = pulls.sweep
 
     async def fails(session, clock, row, names, nodes):  # type: ignore[no-untyped-def]
         if names.volume == "qwen":
             raise LookupError("a fault of ours")
         await swept(session, clock, row, names, nodes)
 
-    monkeypatch.setattr(service, "sweep", fails)
+    monkeypatch.setattr(pulls, "sweep", fails)
     _sweep(place, days=2)
     assert place.admin.acceleration("other", "zj-1")["state"] == "expiring"
     assert "a fault of ours" in caplog.text

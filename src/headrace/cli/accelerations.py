@@ -43,24 +43,39 @@ def accelerate(
         _end(client, made, wait=wait, as_json=as_json)
 
 
-def release(volume: Volume, region: Region, as_json: Json = False) -> None:
+def release(
+    volume: Volume,
+    region: Region,
+    force: Annotated[bool, typer.Option("--force", help="Also while tasks mount it: their mounts end.")] = False,
+    as_json: Json = False,
+) -> None:
     """Release what is held of a volume, on every node of a region. The volume stays."""
     with control() as client:
-        shown = client.release(volume, region)
+        shown = client.release(volume, region, force=force)
     if as_json:
         return print_json(shown)
     print(f"{volume}@{region} is released")
     return None
 
 
-def versions(volume: Volume, region: Region, as_json: Json = False) -> None:
+def versions(
+    volume: Volume,
+    region: Region,
+    label: Annotated[str | None, typer.Option(help="Call a version something, as v3=stable; v3= takes that away.")] = None,
+    as_json: Json = False,
+) -> None:
     """Kept versions of a volume in a region."""
     with control() as client:
+        if label is not None:
+            version, equals, text = label.partition("=")
+            if not equals:
+                raise UsageError("bad-setting", f"label: {label!r} is not VERSION=LABEL; write it like v3=stable")
+            client.label_version(volume, region, _number(version), text)
         found = client.versions(volume, region)
     if as_json:
         return print_json(found)
-    rows = [(f"v{v['number']}", v["files"], show.size(v["bytes"]), v["created"], "current" if v["current"] else "") for v in found]
-    print_table(("VERSION", "FILES", "SIZE", "CREATED", ""), rows, "no versions: it is not accelerated there")
+    rows = [(f"v{v['number']}", v["files"], show.size(v["bytes"]), v["created"], v["label"], "current" if v["current"] else "") for v in found]
+    print_table(("VERSION", "FILES", "SIZE", "CREATED", "LABEL", ""), rows, "no versions: it is not accelerated there")
     return None
 
 
@@ -97,15 +112,20 @@ def refresh(volume: str, region: str, *, at_once: bool, wait: bool, as_json: boo
 
 def roll_back(volume: str, region: str, version: str, *, as_json: bool) -> None:
     """Makes a kept version current."""
-    number = version.removeprefix("v")
-    if not (number.isascii() and number.isdigit()):
-        raise UsageError("bad-setting", f"version: {version!r} is not a version; give one like v3, as `headrace versions` shows them")
+    number = _number(version)
     with control() as client:
-        shown = client.roll_back(volume, region, int(number))
+        shown = client.roll_back(volume, region, number)
     if as_json:
         return print_json(shown)
     print(f"{volume}@{region} is at v{shown['current']}")
     return None
+
+
+def _number(version: str) -> int:
+    number = version.removeprefix("v")
+    if not (number.isascii() and number.isdigit()):
+        raise UsageError("bad-setting", f"version: {version!r} is not a version; give one like v3, as `headrace versions` shows them")
+    return int(number)
 
 
 def _selection(include: list[str] | None, exclude: list[str] | None, *, metadata_only: bool) -> dict[str, Any]:

@@ -109,8 +109,8 @@ class ControlClient:
     def acceleration(self, volume: str, region: str) -> Document:
         return self._document("GET", _path("volumes", volume, "accelerations", region))
 
-    def release(self, volume: str, region: str) -> Document:
-        return self._document("POST", _path("volumes", volume, "accelerations", region, "release"))
+    def release(self, volume: str, region: str, *, force: bool = False) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "release"), json={"force": force})
 
     def refresh(self, volume: str, region: str, *, at_once: bool = False) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "refresh"), json={"at_once": at_once})
@@ -123,6 +123,34 @@ class ControlClient:
 
     def versions(self, volume: str, region: str) -> list[Document]:
         return self._list(_path("volumes", volume, "accelerations", region, "versions"))
+
+    def label_version(self, volume: str, region: str, version: int, label: str) -> Document:
+        """Calls a version something; an empty label takes it away."""
+        return self._document("PATCH", _path("volumes", volume, "accelerations", region, "versions", str(version)), json={"label": label})
+
+    def create_task(self, task: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", "/v1/tasks", json=task, headers=_keyed(key))
+
+    def tasks(self, **filters: str) -> Iterator[Document]:
+        """Newest first."""
+        return self._pages("/v1/tasks", filters)
+
+    def task(self, identifier: str) -> Document:
+        return self._document("GET", _path("tasks", identifier))
+
+    def renew_task(self, identifier: str, lease: int) -> Document:
+        return self._document("POST", _path("tasks", identifier, "renew"), json={"lease": lease})
+
+    def attach_task(self, identifier: str, lasts_seconds: int = 120) -> Document:
+        """Takes the lease over."""
+        return self._document("POST", _path("tasks", identifier, "attach"), json={"lasts_seconds": lasts_seconds})
+
+    def end_task(self, identifier: str, lease: int | None = None) -> Document:
+        return self._document("POST", _path("tasks", identifier, "end"), json={"lease": lease})
+
+    def place_task(self, wanted: Mapping[str, Any]) -> Document:
+        """A node that a task had best run on."""
+        return self._document("POST", _path("tasks", "place"), json=wanted)
 
     def create_region(self, region: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", "/v1/regions", json=region, headers=_keyed(key))
@@ -188,6 +216,14 @@ class ControlClient:
     def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = ()) -> None:
         """Tells how far this node is."""
         self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing)})
+
+    def node_task(self, identifier: str) -> Document:
+        """A task of this node, with what it mounts."""
+        return self._document("GET", _path("node", "tasks", identifier))
+
+    def tell_tasks(self, held: Sequence[Mapping[str, Any]], ended: Sequence[Mapping[str, Any]] = ()) -> Document:
+        """Renews the leases of tasks that this node has mounts for, and ends those whose mounts are gone."""
+        return self._document("POST", _path("node", "tasks"), json={"held": list(held), "ended": list(ended)})
 
     def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[Document]:
         after: dict[str, str] = {}

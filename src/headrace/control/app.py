@@ -27,6 +27,8 @@ from headrace.control.nodes import routes as nodes
 from headrace.control.problems import Problem, refused
 from headrace.control.regions import routes as regions
 from headrace.control.requests import ControlPlane
+from headrace.control.tasks import node_routes as tasks_of_nodes
+from headrace.control.tasks import routes as tasks
 from headrace.control.tokens import routes as tokens
 from headrace.control.volumes import routes as volumes
 from headrace.printable import printable
@@ -65,8 +67,9 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    for router in (tokens.router, events.router, volumes.router, regions.router, nodes.router, accelerations.router, of_nodes.router, api.router):
-        app.include_router(router, responses=ANSWERS)
+    nouns = (tokens, events, volumes, regions, nodes, accelerations, tasks, of_nodes, tasks_of_nodes, api)
+    for noun in nouns:
+        app.include_router(noun.router, responses=ANSWERS)
     return with_problems(app)
 
 

@@ -12,6 +12,8 @@ from headrace.control.accelerations.sweeping import sweep_once
 from headrace.control.database import DatabaseAway
 from headrace.control.nodes import service as nodes
 from headrace.control.requests import ControlPlane
+from headrace.control.tasks import service as tasks
+from headrace.control.tasks.sweeping import sweep_leases, sweep_lost
 from headrace.control.tokens import service as tokens
 from headrace.printable import printable
 
@@ -20,15 +22,20 @@ log = logging.getLogger("headrace.control")
 _EVERY_SECONDS = 2.0
 # What is at its end is refused anyhow; its rows only take room.
 _FORGET_SECONDS = 600.0
+# After a start: nodes that could not be heard meanwhile renew the leases of their tasks first.
+_HEAR_FIRST_SECONDS = 60.0
 _REASON_MAX = 200
 
 
 async def work_for_ever(control: ControlPlane) -> None:
     """Works until cancelled; a database that is away for a while is waited for, and a fault of ours is told and does not end it."""
-    forgotten = -_FORGET_SECONDS
+    forgotten, began = -_FORGET_SECONDS, time.monotonic()
     while True:
         try:
             await sweep_once(control.database, control.clock)
+            await sweep_lost(control.database, control.clock)
+            if time.monotonic() - began >= _HEAR_FIRST_SECONDS:
+                await sweep_leases(control.database, control.clock)
             if time.monotonic() - forgotten >= _FORGET_SECONDS:
                 await forget_what_is_over(control)
                 forgotten = time.monotonic()
@@ -40,10 +47,11 @@ async def work_for_ever(control: ControlPlane) -> None:
 
 
 async def forget_what_is_over(control: ControlPlane) -> None:
-    """Forgets tokens whose time is over, answers that nobody may ask for any more, and lists of files that were never published."""
+    """Forgets tokens whose time is over, answers that nobody may ask for any more, lists of files never published, and tasks of long ago."""
     now = control.clock.now()
     async with control.database.writing() as session:
         await tokens.drop_expired(session, now)
         await nodes.drop_expired(session, now)
         await idempotency.drop_old(session, now)
         await snapshots.drop_unpublished(session, now)
+        await tasks.drop_old(session, now)

@@ -74,6 +74,21 @@ PROBLEMS: dict[str, Declared] = {
         Text("{operation} is not possible now: {reason}", "当前不能执行 {operation}：{reason}"),
         Text("{remedy}", "{remedy}"),
     ),
+    "tasks-mounted": Declared(
+        409,
+        Text("tasks mount {name}: {tasks}", "{name} 正被任务挂载：{tasks}"),
+        Text("end them first, or force it: their mounts end with that", "请先结束这些任务，或强制释放（其挂载将随之失效）"),
+    ),
+    "stale-lease": Declared(
+        409,
+        Text("the lease of this task was taken over", "该任务的租约已被接管"),
+        Text("leave it to whoever holds it now, or attach to the task again", "请交由当前持有者处理，或重新接管该任务"),
+    ),
+    "lease-ended": Declared(
+        409,
+        Text("the task has ended: {reason}", "任务已结束：{reason}"),
+        Text("start another", "请重新启动任务"),
+    ),
     "last-administrator": Declared(
         409,
         Text("it is the last token that can make tokens for administrators", "这是最后一个可以创建管理员令牌的令牌"),

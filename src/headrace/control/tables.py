@@ -6,10 +6,11 @@ from headrace.control.database import Base
 from headrace.control.events import models as events
 from headrace.control.nodes import models as nodes
 from headrace.control.regions import models as regions
+from headrace.control.tasks import models as tasks
 from headrace.control.tokens import models as tokens
 from headrace.control.vault import models as vault
 from headrace.control.volumes import models as volumes
 
 metadata = Base.metadata
 
-__all__ = ["accelerations", "events", "idempotency", "metadata", "nodes", "regions", "tokens", "vault", "volumes"]
+__all__ = ["accelerations", "events", "idempotency", "metadata", "nodes", "regions", "tasks", "tokens", "vault", "volumes"]

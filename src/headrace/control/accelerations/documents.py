@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from headrace.control.accelerations import service
+from headrace.control.accelerations import changes, service
 from headrace.control.accelerations.models import Acceleration, Holding, Version
+from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Placement
 from headrace.control.accelerations.states import Condition, State
 from headrace.control.problems import Text, Wrong
@@ -85,12 +86,34 @@ class Start(BaseModel):
         return service.Wanted(selection, placement, self.expire_seconds, self.release_seconds, self.keep_versions)
 
 
+class Release(BaseModel):
+    """How to release."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    force: Annotated[bool, Field(description="Also while tasks mount it: their mounts end.")] = False
+
+
 class Refresh(BaseModel):
     """How to refresh."""
 
     model_config = ConfigDict(extra="forbid")
 
     at_once: Annotated[bool, Field(description="What is new becomes current when it is published, instead of when it is held.")] = False
+
+
+class VersionEdit(BaseModel):
+    """What to call a version; nothing takes its label away. One with a label is kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Annotated[Name | Literal[""], Field(description="Tasks name the version by it, as qwen@stable.")]
+
+    @model_validator(mode="after")
+    def _whole(self) -> VersionEdit:
+        if self.label[:1] == "v" and self.label[1:].isdigit():
+            raise Wrong(Text("it looks like the number of a version", "它与版本号形式相同"), Text("choose another label", "请换一个标签"))
+        return self
 
 
 class RollBack(BaseModel):
@@ -146,6 +169,7 @@ class AccelerationDocument(BaseModel):
     pulling: int | None
     selection: SelectionDocument
     placement: PlacementDocument
+    tasks: Annotated[int, Field(description="Tasks that mount it now; as long as there are any, it does not expire.")]
     bytes_held: Annotated[int, Field(description="加速用量: bytes that nodes hold now, all together.")]
     files: Annotated[int, Field(description="Of the pull, all nodes together.")]
     files_total: int
@@ -161,15 +185,15 @@ class AccelerationDocument(BaseModel):
     changed: datetime
 
 
-def shown(row: Acceleration, names: service.Names, held: Sequence[Holding], now: datetime) -> AccelerationDocument:
-    """An acceleration with the progress of its pull."""
+def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, now: datetime) -> AccelerationDocument:
+    """An acceleration with the progress of its pull, and how many tasks mount it."""
     state = State(row.state)
     version = row.pulling if row.pulling is not None else row.current
     pull = [one for one in held if one.version == version]
     done, total = sum(one.bytes for one in pull), sum(one.bytes_total for one in pull)
     speed = done / max((now - row.began).total_seconds(), 1.0) if state == State.SYNCING else 0.0
-    left = service.left_seconds(row, now)
-    waits = state in (State.ACTIVE, State.EXPIRING)
+    left = changes.left_seconds(row, now)
+    waits = state in (State.ACTIVE, State.EXPIRING) and not tasks
     return AccelerationDocument(
         id=row.id,
         volume=names.volume,
@@ -179,11 +203,12 @@ def shown(row: Acceleration, names: service.Names, held: Sequence[Holding], now:
         state_zh=state.chinese,
         condition=Condition(row.condition).value,
         reason=row.reason,
-        mountable=service.is_mountable(row),
+        mountable=changes.is_mountable(row),
         current=row.current,
         pulling=row.pulling,
         selection=SelectionDocument.model_validate(row.selection),
         placement=PlacementDocument.model_validate(row.placement),
+        tasks=tasks,
         bytes_held=sum(one.bytes for one in held),
         files=sum(one.files for one in pull),
         files_total=sum(one.files_total for one in pull),
@@ -191,7 +216,7 @@ def shown(row: Acceleration, names: service.Names, held: Sequence[Holding], now:
         bytes_total=total,
         bytes_per_second=speed,
         seconds_left=(total - done) / speed if speed > 0 else None,
-        expires_in_seconds=left["expire"] if state == State.ACTIVE else None,
+        expires_in_seconds=left["expire"] if waits and state == State.ACTIVE else None,
         released_in_seconds=left["release"] if waits else None,
         nodes=[HoldingDocument.model_validate(one) for one in held],
         revision=row.revision,

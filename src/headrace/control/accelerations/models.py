@@ -97,3 +97,18 @@ class Holding(Base):
     complete: Mapped[bool] = mapped_column(Boolean)
     error: Mapped[str] = mapped_column(String(1024))
     told: Mapped[datetime] = mapped_column(Instant)
+
+
+class Use(Base):
+    """A mount of a task: what it reads of an acceleration. `lost` says, in both languages, why it can't be read any more."""
+
+    __tablename__ = "uses"
+
+    task_id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    acceleration_id: Mapped[str] = mapped_column(String(26), index=True)
+    holder: Mapped[str] = mapped_column(String(160))
+    # None while it waits for the first version, and where it follows.
+    version: Mapped[int | None] = mapped_column(Integer)
+    follow: Mapped[bool] = mapped_column(Boolean)
+    lost: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))

@@ -8,11 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.control.accelerations import service, snapshots
-from headrace.control.accelerations.documents import Count, SelectionDocument
+from headrace.control.accelerations import changes, pulls, queries, snapshots
+from headrace.control.accelerations.documents import Count
 from headrace.control.accelerations.models import Acceleration
+from headrace.control.accelerations.names import names_of
+from headrace.control.accelerations.node_documents import Item, item
 from headrace.control.accelerations.placement import Candidate
-from headrace.control.accelerations.sweeping import candidates, names_of
+from headrace.control.accelerations.sweeping import candidates
 from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
 from headrace.control.problems import refused
@@ -29,46 +31,6 @@ _DIGEST = r"^[0-9a-f]{64}$"
 Listing = Annotated[int, Query(ge=1, le=2**31 - 1, description="The listing that this answers.")]
 Digest = Annotated[str, Path(pattern=_DIGEST)]
 Part = Annotated[int, Path(ge=0, lt=snapshots.PARTS_MAX)]
-
-
-class OriginDocument(BaseModel):
-    """Where the bytes of a volume are."""
-
-    volume_id: str
-    volume: str
-    revision: int
-    provider: str
-    region: str
-    endpoint: str
-    addressing: str
-    bucket: str
-    directory: str
-    anonymous: bool
-    bandwidth: int
-    requests: int
-
-
-class VersionWanted(BaseModel):
-    """A version that tasks may mount."""
-
-    number: int
-    label: str
-    digest: str
-    files: int
-    bytes: int
-
-
-class Item(BaseModel):
-    """What a node should do about one acceleration."""
-
-    id: str
-    origin: OriginDocument
-    state: str
-    current: int | None
-    versions: list[VersionWanted]
-    list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
-    hold: Annotated[int | None, Field(description="The version that this node should hold.")]
-    selection: SelectionDocument
 
 
 class Desired(BaseModel):
@@ -154,30 +116,18 @@ async def desired(
         version = (await regions.by_id(session, identity.region_id)).desired
         node = await nodes.find(session, identity.id)
         there = await candidates(session, control.clock, identity.region_id)
-        items = []
-        for row in await service.in_region(session, identity.region_id):
-            volume = await volumes.by_id(session, row.volume_id)
-            kept = await service.versions_of(session, row.id)
-            items.append(
-                Item(
-                    id=row.id,
-                    origin=OriginDocument(**volumes.for_nodes(volume)),
-                    state=row.state,
-                    current=row.current,
-                    versions=[VersionWanted(number=v.number, label=v.label, digest=v.digest, files=v.files, bytes=v.bytes) for v in kept],
-                    list=row.listing if row.lister == node.id else None,
-                    hold=_to_hold(row, node.id, there),
-                    selection=SelectionDocument.model_validate(row.selection),
-                )
-            )
+        items = [
+            await item(session, row, listing=row.listing if row.lister == node.id else None, hold=_to_hold(row, node.id, there))
+            for row in await queries.in_region(session, identity.region_id)
+        ]
     return Desired(version=version, draining=node.draining, accelerations=items)
 
 
 @router.get("/volumes/{identifier}/credentials", operation_id="node_credentials")
 async def node_credentials(identifier: IdPath, control: Control, identity: OfNode) -> Credentials:
-    """Keys of a volume that is accelerated in the node's region; of any other they are refused."""
+    """Keys of a volume that is accelerated in the node's region, or read by a task there; of any other they are refused."""
     async with control.database.reading() as session:
-        if all(row.volume_id != identifier for row in await service.in_region(session, identity.region_id)):
+        if not await queries.is_read_in(session, identifier, identity.region_id):
             raise refused("not-found", noun="volume", name=identifier)
         volume = await volumes.by_id(session, identifier)
         keys = await volumes.credentials_of(session, control.vault, volume)
@@ -191,8 +141,8 @@ async def send_snapshot_part(
     """Keeps a part of a snapshot, at most 1 MiB; sent again it changes nothing."""
     content = await request.body()
     async with control.database.writing() as session:
-        row = await service.by_id(session, identifier, lock=True)
-        await service.keep_part(session, control.clock, row, identity.id, listing, digest, part, content)
+        row = await queries.by_id(session, identifier, lock=True)
+        await pulls.keep_part(session, control.clock, row, identity.id, listing, digest, part, content)
 
 
 @router.get("/snapshots/{digest}/{part}", operation_id="snapshot_part")
@@ -207,10 +157,10 @@ async def publish_snapshot(identifier: IdPath, body: Published, control: Control
     """Makes a snapshot a version, or finds that nothing is new."""
     await _must_be_itself(control, identity.id, identifier, body)
     async with control.database.writing() as session:
-        row = await service.by_id(session, identifier, lock=True)
-        listed = service.Listed(body.digest, body.parts, body.files, body.bytes, body.skipped)
+        row = await queries.by_id(session, identifier, lock=True)
+        listed = pulls.Listed(body.digest, body.parts, body.files, body.bytes, body.skipped)
         there = await candidates(session, control.clock, identity.region_id)
-        number = await service.publish(session, control.clock, row, identity.id, body.listing, listed, await names_of(session, row), there)
+        number = await pulls.publish(session, control.clock, row, identity.id, body.listing, listed, await names_of(session, row), there)
     return VersionNumber(version=number)
 
 
@@ -218,8 +168,8 @@ async def publish_snapshot(identifier: IdPath, body: Published, control: Control
 async def listing_failed(identifier: IdPath, body: Failed, control: Control, identity: OfNode) -> None:
     """The listing failed: the pull fails with it."""
     async with control.database.writing() as session:
-        row = await service.by_id(session, identifier, lock=True)
-        await service.listing_failed(session, control.clock, row, identity.id, body.listing, await names_of(session, row), body.reason)
+        row = await queries.by_id(session, identifier, lock=True)
+        await pulls.listing_failed(session, control.clock, row, identity.id, body.listing, await names_of(session, row), body.reason)
 
 
 @router.post("/progress", operation_id="progress", status_code=204)
@@ -227,19 +177,17 @@ async def progress(body: Progress, control: Control, identity: OfNode) -> None:
     """Tells how far the node is; each acceleration in a transaction of its own."""
     for held in body.held:
         async with control.database.writing() as session:
-            row = _known(await service.lookup(session, held.acceleration, lock=True), identity)
+            row = _known(await queries.lookup(session, held.acceleration, lock=True), identity)
             if row is None:
                 continue
             there = await candidates(session, control.clock, identity.region_id)
-            told = service.Held(
-                held.acceleration, held.version, held.files, held.files_total, held.bytes, held.bytes_total, held.complete, held.error
-            )
-            await service.told(session, control.clock, row, identity.id, told, await names_of(session, row), there)
+            told = pulls.Held(held.acceleration, held.version, held.files, held.files_total, held.bytes, held.bytes_total, held.complete, held.error)
+            await pulls.told(session, control.clock, row, identity.id, told, await names_of(session, row), there)
     for identifier in body.listing:
         async with control.database.writing() as session:
-            row = _known(await service.lookup(session, identifier, lock=True), identity)
+            row = _known(await queries.lookup(session, identifier, lock=True), identity)
             if row is not None:
-                service.renew_lister(row, control.clock, identity.id)
+                pulls.renew_lister(row, control.clock, identity.id)
 
 
 async def _must_be_itself(control: ControlPlane, node_id: str, identifier: str, body: Published) -> None:
@@ -248,7 +196,7 @@ async def _must_be_itself(control: ControlPlane, node_id: str, identifier: str, 
     Read part by part, before the transaction that publishes: parts are never changed, only dropped, which that notices.
     """
     async with control.database.reading() as session:
-        service.must_be_lister(await service.by_id(session, identifier), node_id, body.listing)
+        pulls.must_be_lister(await queries.by_id(session, identifier), node_id, body.listing)
         if await snapshots.count(session, body.digest) != body.parts:
             return  # told when it is published
     digest = hashlib.sha256()
@@ -268,4 +216,4 @@ def _known(row: Acceleration | None, identity: nodes.Identity) -> Acceleration |
 
 def _to_hold(row: Acceleration, node_id: str, there: list[Candidate]) -> int | None:
     version = row.pulling if row.pulling is not None else row.current
-    return version if version is not None and node_id in service.holding_nodes(row, there) else None
+    return version if version is not None and node_id in changes.holding_nodes(row, there) else None

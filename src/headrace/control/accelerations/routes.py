@@ -7,22 +7,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import service
+from headrace.control.accelerations import queries, service, uses
 from headrace.control.accelerations.documents import (
     AccelerationDocument,
     Refresh,
+    Release,
     RollBack,
     Start,
+    VersionEdit,
     VersionDocument,
     shown,
     version_shown,
 )
 from headrace.control.accelerations.models import Acceleration
+from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Candidate
-from headrace.control.accelerations.service import Names
 from headrace.control.accelerations.sweeping import candidates
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf
@@ -36,6 +38,7 @@ router = APIRouter(prefix="/v1", tags=["accelerations"], route_class=Guarded)
 
 Reader = Annotated[Caller, allowed("accelerations:read")]
 Writer = Annotated[Caller, allowed("accelerations:write")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 _ONE = "/volumes/{volume}/accelerations/{region}"
 
 
@@ -60,11 +63,12 @@ async def _locked(control: ControlPlane, caller: Caller, volume: str, region: st
 async def _found(session: AsyncSession, caller: Caller, names: Names, *, lock: bool = False) -> Acceleration:
     volume = await volumes.find(session, caller, names.volume)
     region = await regions.find(session, names.region)
-    return await service.find(session, caller, volume.id, region.id, names, lock=lock)
+    return await queries.find(session, caller, volume.id, region.id, names, lock=lock)
 
 
 async def _document(control: ControlPlane, session: AsyncSession, row: Acceleration, names: Names) -> AccelerationDocument:
-    return shown(row, names, await service.holdings_of(session, row.id), control.clock.now())
+    used = await uses.counts(session, [row.id])
+    return shown(row, names, await queries.holdings_of(session, row.id), used.get(row.id, 0), control.clock.now())
 
 
 @router.post("/volumes/{volume}/accelerations", operation_id="start_acceleration", status_code=201)
@@ -105,13 +109,14 @@ async def list_accelerations(
     async with control.database.reading() as session:
         region_id = (await regions.find(session, region)).id if region is not None else None
         volume_id = (await volumes.find(session, caller, volume)).id if volume is not None else None
-        found = await service.listed(session, caller, after_id=after, limit=limit, region_id=region_id, volume_id=volume_id, state=state)
+        found = await queries.listed(session, caller, after_id=after, limit=limit, region_id=region_id, volume_id=volume_id, state=state)
         # A question for the page, not for each of its rows.
-        held = await service.holdings_of_all(session, [row.id for row in found.items])
+        held = await queries.holdings_of_all(session, [row.id for row in found.items])
+        used = await uses.counts(session, [row.id for row in found.items])
         in_regions = await regions.names(session, {row.region_id for row in found.items})
         of_volumes = await volumes.names(session, {row.volume_id for row in found.items})
     now = control.clock.now()
-    items = [shown(row, Names(of_volumes[row.volume_id], in_regions[row.region_id]), held[row.id], now) for row in found.items]
+    items = [shown(row, Names(of_volumes[row.volume_id], in_regions[row.region_id]), held[row.id], used.get(row.id, 0), now) for row in found.items]
     return PageOf(items=items, next=found.next)
 
 
@@ -124,10 +129,12 @@ async def show_acceleration(volume: NamePath, region: NamePath, control: Control
 
 
 @router.post(f"{_ONE}/release", operation_id="release_acceleration")
-async def release_acceleration(volume: NamePath, region: NamePath, control: Control, caller: Writer) -> AccelerationDocument:
-    """Releases what is held, on every node (手动释放). The volume stays."""
+async def release_acceleration(
+    volume: NamePath, region: NamePath, control: Control, caller: Writer, body: Release | None = None
+) -> AccelerationDocument:
+    """Releases what is held, on every node (手动释放). The volume stays. While tasks mount it, it is refused with their names unless forced."""
     async with _locked(control, caller, volume, region) as one:
-        await service.release(one.session, control.clock, one.row, caller, one.names)
+        await service.release(one.session, control.clock, one.row, caller, one.names, force=body is not None and body.force)
         return await _document(control, one.session, one.row, one.names)
 
 
@@ -160,4 +167,12 @@ async def list_versions(volume: NamePath, region: NamePath, control: Control, ca
     """Kept versions, oldest first."""
     async with control.database.reading() as session:
         row = await _found(session, caller, Names(volume, region))
-        return [version_shown(version, row.current) for version in await service.versions_of(session, row.id)]
+        return [version_shown(version, row.current) for version in await queries.versions_of(session, row.id)]
+
+
+@router.patch(f"{_ONE}/versions/{{number}}", operation_id="edit_version")
+async def edit_version(volume: NamePath, region: NamePath, number: Number, body: VersionEdit, control: Control, caller: Writer) -> VersionDocument:
+    """Gives a version a label, or takes it away."""
+    async with _locked(control, caller, volume, region) as one:
+        found = await service.label(one.session, control.clock, one.row, caller, one.names, number, body.label)
+        return version_shown(found, one.row.current)

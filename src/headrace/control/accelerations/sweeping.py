@@ -9,23 +9,14 @@ import logging
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import service
-from headrace.control.accelerations.models import Acceleration
+from headrace.control.accelerations import pulls, queries
+from headrace.control.accelerations.names import names_of
 from headrace.control.accelerations.placement import Candidate
-from headrace.control.accelerations.service import Names
 from headrace.control.clock import Clock
 from headrace.control.database import Database, DatabaseAway
 from headrace.control.nodes import service as nodes
-from headrace.control.regions import service as regions
-from headrace.control.volumes import service as volumes
 
 log = logging.getLogger("headrace.control")
-
-
-async def names_of(session: AsyncSession, row: Acceleration) -> Names:
-    """What an acceleration is called."""
-    region = await regions.by_id(session, row.region_id)
-    return Names((await volumes.by_id(session, row.volume_id)).name, region.name)
 
 
 async def candidates(session: AsyncSession, clock: Clock, region_id: str) -> list[Candidate]:
@@ -36,7 +27,7 @@ async def candidates(session: AsyncSession, clock: Clock, region_id: str) -> lis
 async def sweep_once(database: Database, clock: Clock) -> None:
     """Looks at everything that may be due, once."""
     async with database.reading() as session:
-        waiting = await service.due(session, clock.now())
+        waiting = await queries.due(session, clock.now())
     for identifier in waiting:
         try:
             async with database.writing() as session:
@@ -49,8 +40,8 @@ async def sweep_once(database: Database, clock: Clock) -> None:
 
 
 async def _sweep(session: AsyncSession, clock: Clock, identifier: str) -> None:
-    row = await service.lookup(session, identifier, lock=True)
+    row = await queries.lookup(session, identifier, lock=True)
     if row is None:
         return  # it went away with its volume
     names = await names_of(session, row)
-    await service.sweep(session, clock, row, names, await candidates(session, clock, row.region_id))
+    await pulls.sweep(session, clock, row, names, await candidates(session, clock, row.region_id))

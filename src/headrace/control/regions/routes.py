@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from headrace.control.accelerations import queries
 from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
 from headrace.control.idempotency import Key, Replayable
@@ -114,7 +115,7 @@ async def delete_region(name: NamePath, control: Control, caller: Writer, if_mat
         if there := await nodes.names_in(session, row.id):
             reason = Text(f"it has nodes ({', '.join(there[:5])})", f"其中仍有节点（{'、'.join(there[:5])}）")
             raise refused("state-forbids", operation="delete", reason=reason, remedy=Text("remove them first", "请先移除节点"))
-        if await accelerations.in_region(session, row.id):
+        if await queries.in_region(session, row.id):
             reason = Text("volumes are accelerated there", "其中仍有加速中的数据卷")
             raise refused("state-forbids", operation="delete", reason=reason, remedy=Text("release them first", "请先释放"))
         await accelerations.forget_region(session, row.id)

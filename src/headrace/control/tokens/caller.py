@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 ROLES = ("user", "admin")
+_NOUNS = ("accelerations", "events", "nodes", "regions", "tasks", "tokens", "volumes")
 # What a token can be limited to; `*` is everything its role may.
-SCOPES = tuple(f"{noun}:{verb}" for noun in ("accelerations", "events", "nodes", "regions", "tokens", "volumes") for verb in ("read", "write"))
+SCOPES = tuple(f"{noun}:{verb}" for noun in _NOUNS for verb in ("read", "write"))
 # What no user may, whatever the token's scopes.
 _ADMINS_ONLY = frozenset({"nodes:write", "regions:write", "tokens:read", "tokens:write"})
 

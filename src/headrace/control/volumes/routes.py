@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.control.accelerations import queries
 from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
 from headrace.control.idempotency import Key, Replayable
@@ -170,7 +171,7 @@ async def delete_volume(name: NamePath, control: Control, caller: Writer, if_mat
 
 async def _must_be_idle(session: AsyncSession, row: Volume, operation: str) -> None:
     """Editing and deleting need every region idle. Starting takes this row's lock too, so that it can't begin in between."""
-    busy = await accelerations.busy_regions(session, row.id)
+    busy = await queries.busy_regions(session, row.id)
     if busy:
         names = sorted((await regions.names(session, set(busy))).values())
         reason = Sentence(f"it is accelerated in {', '.join(names)}", f"正在 {'、'.join(names)} 加速")

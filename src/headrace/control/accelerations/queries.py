@@ -1,0 +1,133 @@
+"""Finding accelerations, their versions, and what nodes hold of them; each inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, or_, select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from headrace.control.accelerations.models import Acceleration, Holding, Use, Version
+from headrace.control.accelerations.states import State
+from headrace.control.pages import Page, page
+from headrace.control.problems import refused
+from headrace.control.tokens.caller import Caller
+
+
+async def held_on(session: AsyncSession, nodes: Sequence[str], accelerations: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """By node: bytes that it holds of some accelerations, and bytes that it holds or will hold of all."""
+    found = dict.fromkeys(nodes, (0, 0))
+    for one in await session.scalars(select(Holding).where(Holding.node_id.in_(nodes))):
+        held, planned = found[one.node_id]
+        found[one.node_id] = held + one.bytes * (one.acceleration_id in accelerations), planned + one.bytes_total
+    return found
+
+
+async def find(session: AsyncSession, caller: Caller, volume_id: str, region_id: str, names: object, *, lock: bool = False) -> Acceleration:
+    """The acceleration of a volume in a region. Raises the problem `not-found`."""
+    row = await of(session, volume_id, region_id, lock=lock)
+    if row is None or not caller.may_see(row.owner):
+        raise refused("not-found", noun="acceleration", name=str(names))
+    return row
+
+
+async def of(session: AsyncSession, volume_id: str, region_id: str, *, lock: bool = True) -> Acceleration | None:
+    query = select(Acceleration).where(Acceleration.volume_id == volume_id, Acceleration.region_id == region_id)
+    found: Acceleration | None = await session.scalar(query.with_for_update() if lock else query)
+    return found
+
+
+async def id_of(session: AsyncSession, volume_id: str, region_id: str) -> str | None:
+    """Its id, without reading the rest: whoever locks it afterwards sees it as it is then."""
+    query = select(Acceleration.id).where(Acceleration.volume_id == volume_id, Acceleration.region_id == region_id)
+    found: str | None = await session.scalar(query)
+    return found
+
+
+async def ids_of_volume(session: AsyncSession, volume_id: str) -> list[str]:
+    """Ids of its accelerations, in all regions."""
+    return list(await session.scalars(select(Acceleration.id).where(Acceleration.volume_id == volume_id)))
+
+
+async def by_id(session: AsyncSession, identifier: str, *, lock: bool = False) -> Acceleration:
+    row = await lookup(session, identifier, lock=lock)
+    if row is None:
+        raise refused("not-found", noun="acceleration", name=identifier)
+    return row
+
+
+async def lookup(session: AsyncSession, identifier: str, *, lock: bool = False) -> Acceleration | None:
+    """The acceleration of this id, if it is there."""
+    return await session.get(Acceleration, identifier, with_for_update=lock or None)
+
+
+async def listed(
+    session: AsyncSession, caller: Caller, *, after_id: str | None, limit: int, region_id: str | None, volume_id: str | None, state: str | None
+) -> Page[Acceleration]:
+    """Accelerations that the caller may see."""
+    query = select(Acceleration)
+    if not caller.is_admin:
+        query = query.where(Acceleration.owner == caller.subject)
+    for column, value in ((Acceleration.region_id, region_id), (Acceleration.volume_id, volume_id), (Acceleration.state, state)):
+        if value is not None:
+            query = query.where(column == value)
+    return await page(session, query, Acceleration.id, after=after_id, limit=limit)
+
+
+async def in_region(session: AsyncSession, region_id: str) -> Sequence[Acceleration]:
+    """What is not idle in a region."""
+    return (await session.scalars(select(Acceleration).where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value))).all()
+
+
+async def busy_regions(session: AsyncSession, volume_id: str) -> list[str]:
+    """Ids of regions where a volume is not idle, or tasks read it yet."""
+    read = exists().where(Use.acceleration_id == Acceleration.id, Use.lost.is_(None))
+    busy = or_(Acceleration.state != State.IDLE.value, read)
+    return list(await session.scalars(select(Acceleration.region_id).where(Acceleration.volume_id == volume_id, busy)))
+
+
+async def version(session: AsyncSession, identifier: str, number: int) -> Version | None:
+    return await session.get(Version, (identifier, number))
+
+
+async def is_read_in(session: AsyncSession, volume_id: str, region_id: str) -> bool:
+    """Whether a volume is accelerated in a region, or read by a task there."""
+    read = exists().where(Use.acceleration_id == Acceleration.id, Use.lost.is_(None))
+    query = select(Acceleration.id).where(Acceleration.volume_id == volume_id, Acceleration.region_id == region_id)
+    return await session.scalar(query.where(or_(Acceleration.state != State.IDLE.value, read))) is not None
+
+
+async def versions_of(session: AsyncSession, identifier: str) -> Sequence[Version]:
+    """Kept versions, oldest first."""
+    return (await session.scalars(select(Version).where(Version.acceleration_id == identifier).order_by(Version.number))).all()
+
+
+async def holdings_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Holding]]:
+    """What nodes have of several accelerations, by their ids, in one question."""
+    found: dict[str, list[Holding]] = {identifier: [] for identifier in identifiers}
+    query = select(Holding).where(Holding.acceleration_id.in_(identifiers)).order_by(Holding.node_id)
+    for holding in await session.scalars(query):
+        found[holding.acceleration_id].append(holding)
+    return found
+
+
+async def holdings_of(session: AsyncSession, identifier: str) -> Sequence[Holding]:
+    return (await session.scalars(select(Holding).where(Holding.acceleration_id == identifier).order_by(Holding.node_id))).all()
+
+
+async def due(session: AsyncSession, now: datetime) -> list[str]:
+    """Ids of accelerations that `sweep` may have something to do for: those that pull, and those that nobody has used for long."""
+    used_ms, now_ms = type_coerce(Acceleration.used, BigInteger), int(now.timestamp() * 1000)
+    # Nothing expires under a task that mounts it.
+    idle = ~exists().where(Use.acceleration_id == Acceleration.id, Use.lost.is_(None))
+    unused = and_(idle, Acceleration.state == State.ACTIVE.value, used_ms + _milliseconds(Acceleration.expire_seconds) < now_ms)
+    forgotten = and_(idle, Acceleration.state == State.EXPIRING.value, used_ms + _milliseconds(Acceleration.release_seconds) < now_ms)
+    query = select(Acceleration.id).where(or_(Acceleration.state == State.SYNCING.value, unused, forgotten)).order_by(Acceleration.id)
+    return list(await session.scalars(query))
+
+
+def _milliseconds(seconds: InstrumentedAttribute[int]) -> ColumnElement[int]:
+    """Widened first: a month in milliseconds is more than PostgreSQL's integer holds."""
+    return cast(seconds, BigInteger) * 1000

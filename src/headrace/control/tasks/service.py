@@ -1,0 +1,239 @@
+"""What can be done with tasks; each inside the caller's transaction.
+
+A task is alive while its lease is renewed: by the node that has its mounts, or by whoever runs it elsewhere. `lease` is a fencing token:
+taking a lease over makes it greater, and who comes with an older one is refused. Rows are locked in one order everywhere: the task, then
+accelerations by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace.control.accelerations import uses
+from headrace.control.clock import Clock
+from headrace.control.events.service import Subject, record
+from headrace.control.ids import new_id
+from headrace.control.pages import Page, page
+from headrace.control.problems import Text, refused
+from headrace.control.tasks.models import Task, TaskMount
+from headrace.control.tokens.caller import Caller
+
+# A node renews every half minute at the latest, so three of them may be lost.
+LEASE_SECONDS = 120
+# Ended tasks are shown for a while.
+_SHOWN_LASTS = timedelta(days=7)
+_DROPPED_AT_ONCE = 500
+
+
+class End(StrEnum):
+    """How a task ended."""
+
+    NONE = ""
+    # Its command, or whoever held its lease, said so.
+    DONE = "done"
+    # Nobody renewed the lease. Who proves to be alive afterwards may revive it.
+    LEASE = "lease"
+    # What it mounted is not there any more.
+    LOST = "lost"
+
+
+_LEASE_RAN_OUT = Text("nobody renewed its lease", "租约未续期")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a task is."""
+
+    name: str
+    region_id: str
+    node_id: str | None
+    user_id: int | None
+    lasts_seconds: int
+
+
+@dataclass(frozen=True)
+class WantedMount:
+    """A volume at a path; the acceleration is the volume's in the task's region."""
+
+    acceleration_id: str
+    volume: str
+    path: str
+    version: str | None
+    follow: bool
+
+
+def create(session: AsyncSession, clock: Clock, caller: Caller, wanted: Wanted, mounts: Sequence[WantedMount]) -> Task:
+    """A new task with a lease; its mounts are taken by the caller."""
+    now = clock.now()
+    row = Task(
+        id=new_id(now),
+        name=wanted.name,
+        region_id=wanted.region_id,
+        node_id=wanted.node_id,
+        owner=caller.subject,
+        user_id=wanted.user_id,
+        lease=1,
+        lasts_seconds=wanted.lasts_seconds,
+        lease_until=now + timedelta(seconds=wanted.lasts_seconds),
+        created=now,
+        ended=None,
+        end=End.NONE.value,
+        because={},
+    )
+    session.add(row)
+    for ordinal, mount in enumerate(mounts):
+        session.add(
+            TaskMount(
+                task_id=row.id,
+                ordinal=ordinal,
+                acceleration_id=mount.acceleration_id,
+                volume=mount.volume,
+                path=mount.path,
+                wanted=mount.version,
+                follow=mount.follow,
+                version=None,
+            )
+        )
+    record(session, clock, _subject(row), "task-started", caller.subject, mounts=[mount.volume for mount in mounts])
+    return row
+
+
+def renew(clock: Clock, row: Task, lease: int) -> None:
+    """Makes the lease last from now on. Raises `lease-ended`, or `stale-lease` where somebody has taken it over."""
+    _must_be_alive(clock, row)
+    if row.lease != lease:
+        raise refused("stale-lease")
+    row.lease_until = max(row.lease_until, clock.now() + timedelta(seconds=row.lasts_seconds))
+
+
+def attach(session: AsyncSession, clock: Clock, row: Task, caller: Caller, lasts_seconds: int) -> None:
+    """Takes the lease over; whoever had it is refused from now on. Raises `lease-ended`."""
+    _must_be_alive(clock, row)
+    row.lease += 1
+    row.lasts_seconds, row.lease_until = lasts_seconds, clock.now() + timedelta(seconds=lasts_seconds)
+    record(session, clock, _subject(row), "task-attached", caller.subject, lease=row.lease)
+
+
+async def finish(session: AsyncSession, clock: Clock, row: Task, who: str, how: End, because: Text, lease: int | None = None) -> None:
+    """Ends a task: its mounts count as use no longer. One that has ended stays as it ended. Raises `stale-lease`."""
+    if row.ended is not None:
+        return
+    if lease is not None and lease != row.lease:
+        raise refused("stale-lease")
+    row.ended, row.end, row.because = clock.now(), how.value, because.document()
+    read = {use.ordinal: use.version for use, _ in (await uses.of_tasks(session, [row.id]))[row.id]}
+    for mount in await mounts_of(session, row.id):
+        mount.version = read.get(mount.ordinal)
+    await uses.end(session, row.ended, row.id)
+    record(session, clock, _subject(row), "task-ended", who, because.en)
+
+
+def revive(session: AsyncSession, clock: Clock, row: Task, who: str) -> None:
+    """Takes back that a task ended: its node was away, or we were, and its mounts are there all the time. The caller takes them again."""
+    row.ended, row.end, row.because = None, End.NONE.value, {}
+    row.lease_until = clock.now() + timedelta(seconds=row.lasts_seconds)
+    record(session, clock, _subject(row), "task-revived", who)
+
+
+async def renew_all(session: AsyncSession, clock: Clock, node_id: str, leases: dict[str, int]) -> dict[str, bool]:
+    """Renews leases of tasks on a node. What is missing in the answer is gone; False is one whose lease ran out, which may be revived."""
+    rows = await session.scalars(select(Task).where(Task.id.in_(leases), Task.node_id == node_id))
+    known = {row.id: row for row in rows if row.lease == leases[row.id]}
+    alive = [row.id for row in known.values() if row.ended is None]
+    until: dict[int, list[str]] = {}
+    for identifier in alive:
+        until.setdefault(known[identifier].lasts_seconds, []).append(identifier)
+    for seconds, identifiers in until.items():
+        later = clock.now() + timedelta(seconds=seconds)
+        await session.execute(update(Task).where(Task.id.in_(identifiers), Task.ended.is_(None)).values(lease_until=later))
+    return {row.id: row.ended is None for row in known.values() if row.ended is None or row.end == End.LEASE}
+
+
+async def due(session: AsyncSession, now: datetime, limit: int) -> list[str]:
+    """Ids of tasks whose lease ran out."""
+    query = select(Task.id).where(Task.ended.is_(None), Task.lease_until <= now).order_by(Task.lease_until)
+    return list(await session.scalars(query.limit(limit)))
+
+
+async def expire(session: AsyncSession, clock: Clock, row: Task) -> None:
+    """Ends a task whose lease ran out; looks again, for somebody may have renewed it."""
+    if row.lease_until <= clock.now():
+        await finish(session, clock, row, "headrace", End.LEASE, _LEASE_RAN_OUT)
+
+
+async def find(session: AsyncSession, caller: Caller, identifier: str, *, lock: bool = False) -> Task:
+    """The task of this id. Raises `not-found`, also for one that the caller may not see."""
+    row = await lookup(session, identifier, lock=lock)
+    if row is None or not caller.may_see(row.owner):
+        raise refused("not-found", noun="task", name=identifier)
+    return row
+
+
+async def lookup(session: AsyncSession, identifier: str, *, lock: bool = False) -> Task | None:
+    return await session.get(Task, identifier, with_for_update=lock or None)
+
+
+async def listed(
+    session: AsyncSession,
+    caller: Caller,
+    *,
+    after: str | None,
+    limit: int,
+    region_id: str | None,
+    acceleration_ids: Collection[str] | None,
+    ended: bool | None,
+) -> Page[Task]:
+    """Tasks that the caller may see, newest first."""
+    query = select(Task)
+    if not caller.is_admin:
+        query = query.where(Task.owner == caller.subject)
+    if region_id is not None:
+        query = query.where(Task.region_id == region_id)
+    if acceleration_ids is not None:
+        query = query.where(Task.id.in_(select(TaskMount.task_id).where(TaskMount.acceleration_id.in_(acceleration_ids))))
+    if ended is not None:
+        query = query.where(Task.ended.is_not(None) if ended else Task.ended.is_(None))
+    return await page(session, query, Task.id, after=after, limit=limit, newest_first=True)
+
+
+async def mounts_of(session: AsyncSession, identifier: str) -> Sequence[TaskMount]:
+    return (await mounts_of_all(session, [identifier]))[identifier]
+
+
+async def mounts_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[TaskMount]]:
+    """What tasks mount, each in the order in which it was said."""
+    found: dict[str, list[TaskMount]] = {identifier: [] for identifier in identifiers}
+    query = select(TaskMount).where(TaskMount.task_id.in_(identifiers)).order_by(TaskMount.task_id, TaskMount.ordinal)
+    for mount in await session.scalars(query):
+        found[mount.task_id].append(mount)
+    return found
+
+
+async def counts(session: AsyncSession, nodes: Collection[str]) -> dict[str, int]:
+    """How many tasks run on each node; one without any is missing."""
+    query = select(Task.node_id, func.count()).where(Task.node_id.in_(nodes), Task.ended.is_(None)).group_by(Task.node_id)
+    return {node: count for node, count in (await session.execute(query)) if node is not None}
+
+
+async def drop_old(session: AsyncSession, now: datetime) -> None:
+    """Forgets tasks that ended long ago, some at a time."""
+    old = list(await session.scalars(select(Task.id).where(Task.ended <= now - _SHOWN_LASTS).limit(_DROPPED_AT_ONCE)))
+    await session.execute(delete(TaskMount).where(TaskMount.task_id.in_(old)))
+    await session.execute(delete(Task).where(Task.id.in_(old)))
+
+
+def _must_be_alive(clock: Clock, row: Task) -> None:
+    if row.ended is not None:
+        raise refused("lease-ended", reason=Text(row.because["en"], row.because["zh"]))
+    if row.lease_until <= clock.now():
+        raise refused("lease-ended", reason=_LEASE_RAN_OUT)
+
+
+def _subject(row: Task) -> Subject:
+    return Subject("task", row.id, row.name, row.owner)
