@@ -103,6 +103,7 @@ class Settings:
     interfaces: tuple[str, ...] = ()
     learn_order: bool = True
     task_socket: str = ""
+    task_socket_named: bool = False  # so no other is looked at
     task_paths: tuple[str, ...] = ()
 
     @property
@@ -154,6 +155,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         verify_reads=_switch("verify reads", values["verify_reads"]),
         interfaces=_addresses("interfaces", values["interfaces"]),
         learn_order=_switch("learn order", values["learn_order"]),
+        task_socket_named=bool(values["task_socket"] or values["node"]),
         task_socket=values["task_socket"] or _task_socket(values["node"], socket),
         task_paths=_task_paths(names(values["task_paths"])),
     )

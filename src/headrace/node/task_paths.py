@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from headrace.amounts import is_utf8
 from headrace.errors import UsageError
 
-# What programs, root's among them, trust to be the machine's.
-FORBIDDEN = ("/etc", "/usr", "/proc", "/dev", "/sys")
+# What programs, root's among them, trust to be the machine's; the control plane refuses the same.
+FORBIDDEN = ("/etc", "/usr", "/proc", "/dev", "/sys", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/run")
 _PATH_BYTES_MAX = 1024
 
 

@@ -28,7 +28,6 @@ class Task:
     id: str
     lease: int
     user: int | None
-    state: str
     mounts: tuple[TaskMount, ...]
 
 
@@ -39,7 +38,6 @@ def parse_task(said: Mapping[str, Any]) -> Task:
             id=str(said["id"]),
             lease=int(said["lease"]),
             user=None if said["user"] is None else int(said["user"]),
-            state=str(said["state"]),
             mounts=tuple(map(_mount, said["mounts"])),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

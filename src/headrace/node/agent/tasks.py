@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.25
 # Half of the 30 seconds in which a lease should be renewed: one answer may be lost.
 _RENEW_SECONDS = 15.0
-_TOLD_MAX = 500
+# As many as the control plane takes in one request.
+_HELD_MAX = 2000
+_ENDED_MAX = 200
 _EVENTS_MAX = 20
 _ENDED = "its last process has ended"
 _WENT_AWAY = "the command went away before it began"
@@ -227,8 +229,8 @@ class Tasks:
         """Renews what is held and ends what has ended."""
         with self._lock:
             held = list(self._held.items())
-            ended = dict(list(self._ended.items())[:_TOLD_MAX])
-        pieces = [held[start : start + _TOLD_MAX] for start in range(0, len(held), _TOLD_MAX)] or [[]]
+            ended = dict(list(self._ended.items())[:_ENDED_MAX])
+        pieces = [held[start : start + _HELD_MAX] for start in range(0, len(held), _HELD_MAX)] or [[]]
         for piece in pieces:
             answer = self._control.tell_tasks(
                 [{"id": task, "lease": lease} for task, lease in piece],
