@@ -142,7 +142,8 @@ def _found(command: str) -> str:
 @contextlib.contextmanager
 def _task(client: ControlClient, wanted: Wanted, node: str) -> Iterator[dict[str, Any]]:
     """A task that ends when this is left: only an exec leaves it without."""
-    said = {"region": wanted.region, "node": node, "user": os.geteuid(), "name": wanted.name or None, "mounts": list(wanted.mounts)}
+    said = {"region": wanted.region, "node": node, "user": os.geteuid(), "mounts": list(wanted.mounts)}
+    said |= {"name": wanted.name} if wanted.name else {}
     task, key = None, secrets.token_hex(16)
     try:
         task = client.create_task(said, key)

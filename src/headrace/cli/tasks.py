@@ -169,9 +169,10 @@ def attach(
 def _started(client: ControlClient, region: str, mounts: list[str], *, follow: bool, name: str | None) -> dict[str, Any]:
     said = [_mount(text, follow=follow) for text in mounts]
     for one in said:
-        version = f"-{one['version']}" if one["version"] else ""
+        version = f"-{one['version']}" if "version" in one else ""
         one["path"] = one["path"] or f"/mnt/{one['volume']}{version}"
-    return client.create_task({"region": region, "name": name, "lasts_seconds": _LASTS_SECONDS, "mounts": said}, secrets.token_hex(16))
+    task = {"region": region, "lasts_seconds": _LASTS_SECONDS, "mounts": said} | ({"name": name} if name else {})
+    return client.create_task(task, secrets.token_hex(16))
 
 
 def _hold(client: ControlClient, held: dict[str, Any], ended: Callable[[], bool]) -> None:
@@ -216,7 +217,8 @@ def _mount(text: str, *, follow: bool) -> dict[str, Any]:
     volume, at, version = source.partition("@")
     if not volume or (at and not version) or (colon and not path):
         raise UsageError("bad-setting", f"mount: {text!r} is not VOLUME[@VERSION]:PATH; write it like qwen:/mnt/models or qwen@v3:/mnt/old")
-    return {"volume": volume, "version": version or None, "path": path or None, "follow": follow and not at}
+    said: dict[str, Any] = {"volume": volume, "path": path or None, "follow": follow and not at}
+    return said | ({"version": version} if version else {})
 
 
 def _shown(mounted: dict[str, Any]) -> str:
