@@ -15,7 +15,7 @@ import typer
 from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tasks, tokens, volumes
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
-from headrace.errors import Exit, HeadraceError, UsageError
+from headrace.errors import Exit, UsageError
 from headrace.node.resolver import captured
 from headrace.printable import printable
 
@@ -320,14 +320,3 @@ def metrics() -> None:
     """Counters as Prometheus text."""
     with running() as client:
         print(client.call("metrics"), end="")
-
-
-def main() -> None:
-    """The entry point; failures are one message and an exit code."""
-    try:
-        app(standalone_mode=True)
-    except HeadraceError as failure:
-        show.error(failure)
-        sys.exit(failure.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)

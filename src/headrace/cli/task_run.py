@@ -22,12 +22,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from headrace import settings as configuration
 from headrace.cli import show
+from headrace.cli.logged_in import control
 from headrace.cli.task_door import Door, Mount, open_door
+from headrace.cli.task_line import Line, mount_of
 from headrace.cli.task_places import Places, check_hung, look, own_namespace
-from headrace.errors import HeadraceError, MountFailure, NodeFailure
+from headrace.errors import HeadraceError, MountFailure, NodeFailure, UsageError
 from headrace.node import namespaces
-from headrace.node.task_paths import is_within
+from headrace.node.task_paths import allowed_roots, checked_paths, is_within
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -95,13 +98,27 @@ class Times:
             print(f"ms: {told}; {1000 * _since_start():.0f} since this process began", file=sys.stderr, flush=True)
 
 
+def begin(line: Line) -> NoReturn:
+    """Becomes the command of a line. Raises HeadraceError with nothing left behind."""
+    times = Times(line.times)
+    settings = configuration.load()
+    said = [mount_of(text, follow=line.follow) for text in line.mounts]
+    for one in said:
+        if one["path"] is None:
+            raise UsageError("bad-path", f"mount: {one['volume']} has no path; write it like {one['volume']}:/mnt/models")
+    paths = checked_paths([one["path"] for one in said], allowed_roots(settings.task_paths, os.geteuid()))
+    mounts = [{**one, "path": path} for one, path in zip(said, paths, strict=True)]
+    with control() as client:
+        run(Wanted(line.region, mounts, line.name, line.command, line.wait_seconds), settings, client, times)
+
+
 def run(wanted: Wanted, settings: Settings, client: ControlClient, times: Times) -> NoReturn:
     """Becomes the command, or raises HeadraceError with nothing left behind."""
     paths = [str(mount["path"]) for mount in wanted.mounts]
     for path in paths:
         look(path)
     program = _program(wanted.command[0], paths)
-    times.part("checks")
+    times.part("what is loaded, and checks")
     with _heeding_signals(), contextlib.closing(open_door(settings, wanted.region)) as door:
         times.part("door")
         with _task(client, wanted, door.node) as task, Places(paths) as places:

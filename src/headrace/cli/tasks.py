@@ -14,10 +14,11 @@ import typer
 
 from headrace.amounts import parse_bytes
 from headrace.cli import show
-from headrace.cli.control import control, language
 from headrace.cli.interruption import noticing
+from headrace.cli.logged_in import control, language
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
+from headrace.cli.task_line import WAIT_SECONDS, WAIT_SECONDS_MAX, Line, mount_of
 from headrace.errors import Exit, NotFound, UsageError
 from headrace.printable import printable
 
@@ -38,7 +39,6 @@ _LASTS_SECONDS = 120
 _BEAT_SECONDS = 30.0
 _RETRY_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
-_WAIT_SECONDS_MAX = 3600.0
 
 
 @app.command(
@@ -52,24 +52,13 @@ def run(
     mount: Annotated[list[str], typer.Option(help="VOLUME[@VERSION]:PATH; may be given again. The version is a number (v3) or a label.")],
     follow: Follow = False,
     name: Name = None,
-    wait_seconds: Annotated[float, typer.Option(min=0, max=_WAIT_SECONDS_MAX, help="Wait so long until everything can be mounted.")] = 600.0,
+    wait_seconds: Annotated[float, typer.Option(min=0, max=WAIT_SECONDS_MAX, help="Wait so long until everything can be mounted.")] = WAIT_SECONDS,
     times: Annotated[bool, typer.Option("--times", help="Tell on stderr how long each part of the start took.")] = False,
 ) -> None:
     """Run a command with volumes mounted read-only, where it alone sees them. This process becomes the command."""
-    from headrace import settings as configuration
-    from headrace.cli import task_run
-    from headrace.node.task_paths import allowed_roots, checked_paths
+    from headrace.cli.task_run import begin
 
-    parts = task_run.Times(times)
-    settings = configuration.load()
-    said = [_mount(text, follow=follow) for text in mount]
-    for one in said:
-        if one["path"] is None:
-            raise UsageError("bad-path", f"mount: {one['volume']} has no path; write it like {one['volume']}:/mnt/models")
-    paths = checked_paths([one["path"] for one in said], allowed_roots(settings.task_paths, os.geteuid()))
-    mounts = [{**one, "path": path} for one, path in zip(said, paths, strict=True)]
-    with control() as client:
-        task_run.run(task_run.Wanted(region, mounts, name, command, wait_seconds), settings, client, parts)
+    begin(Line(region, mount, command, follow, name, wait_seconds, times))
 
 
 @app.command("ls", epilog="Example: headrace task ls --region zj-1")
@@ -167,7 +156,7 @@ def attach(
 
 
 def _started(client: ControlClient, region: str, mounts: list[str], *, follow: bool, name: str | None) -> dict[str, Any]:
-    said = [_mount(text, follow=follow) for text in mounts]
+    said = [mount_of(text, follow=follow) for text in mounts]
     for one in said:
         version = f"-{one['version']}" if "version" in one else ""
         one["path"] = one["path"] or f"/mnt/{one['volume']}{version}"
@@ -209,16 +198,6 @@ def _watching(pid: int | None) -> Callable[[], bool]:
     except OSError as error:
         raise NotFound("unknown", f"pid: there is no process {pid} ({error.strerror}); give one that runs") from None
     return lambda: bool(watched.poll(0))
-
-
-def _mount(text: str, *, follow: bool) -> dict[str, Any]:
-    """`VOLUME[@VERSION][:PATH]`; a name has neither of these letters."""
-    source, colon, path = text.partition(":")
-    volume, at, version = source.partition("@")
-    if not volume or (at and not version) or (colon and not path):
-        raise UsageError("bad-setting", f"mount: {text!r} is not VOLUME[@VERSION]:PATH; write it like qwen:/mnt/models or qwen@v3:/mnt/old")
-    said: dict[str, Any] = {"volume": volume, "path": path or None, "follow": follow and not at}
-    return said | ({"version": version} if version else {})
 
 
 def _shown(mounted: dict[str, Any]) -> str:
