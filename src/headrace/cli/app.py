@@ -132,6 +132,8 @@ def _show_control(control: dict[str, Any]) -> None:
         print(f"control plane {control['url']} ({word}): region {control['region']}, node {control['node_id']}")
     if control.get("holding"):
         print(f"  holds {control['complete']} of {control['holding']} accelerations whole, {control['failing']} with an error")
+    if control.get("tasks") or control.get("tasks_starting"):
+        print(f"  has mounts for {show.count(control['tasks'], 'task')}, and {control['tasks_starting']} about to start")
     if control["error"]:
         print(f"  warning: {control['error']}")
 

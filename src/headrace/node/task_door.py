@@ -185,6 +185,8 @@ class _Visit:
         self._tasks.placed(self._made)
         # Said before the task is its own: if this can't be heard, nobody begins.
         self._say({"ok": True})
+        if self._task is not None:
+            self._tasks.begun(self._task)
         self._task = None
         return True
 

@@ -125,7 +125,8 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """For `headrace status`."""
         desired = self._desired
-        return {**self._contact.describe(), "accelerations": len(desired.items) if desired else 0, **self._holding.counts()}
+        return {**self._contact.describe(), "accelerations": len(desired.items) if desired else 0, **self._holding.counts(),
+                **self._tasks.counts()}  # fmt: skip
 
     def events(self) -> list[dict[str, Any]]:
         """Newest first."""

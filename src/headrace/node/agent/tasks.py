@@ -63,6 +63,7 @@ class Tasks:
         self._lock = threading.Lock()
         self._held: dict[str, int] = self._mounted()  # leases
         self._ended: dict[str, tuple[int, str]] = {}  # not told yet: leases and reasons
+        self._starting: set[str] = set()  # somebody at the door waits for them
         self._making: set[str] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS_MAX)
         self._complaints: set[str] = set()
@@ -80,6 +81,8 @@ class Tasks:
         task = parse_task(self._control.node_task(task_id))
         if task.user is None or uid not in (0, task.user):
             raise CredentialFailure("task-refused", f"task: {task.id} is not of the user {uid}; start one of your own")
+        with self._lock:
+            self._starting.add(task.id)
         return task
 
     def make(self, task: Task, uid: int, gid: int) -> list[Made]:
@@ -116,10 +119,16 @@ class Tasks:
         for one in made:
             task_mounts.let_go(self._node, one.mount_id)
 
+    def begun(self, task: Task) -> None:
+        """Its process knows, and it is its own from now on."""
+        with self._lock:
+            self._starting.discard(task.id)
+
     def abandon(self, task: Task, made: list[Made]) -> None:
         """Whoever asked for a task went away before its command began: nothing stays of it."""
         self._take_back(made)
         with self._lock:
+            self._starting.discard(task.id)
             self._held.pop(task.id, None)
             self._ended[task.id] = (task.lease, _WENT_AWAY)
         self.soon()
@@ -147,6 +156,11 @@ class Tasks:
     def soon(self) -> None:
         """Something has changed."""
         self._wake.set()
+
+    def counts(self) -> dict[str, int]:
+        """For `headrace status`."""
+        with self._lock:
+            return {"tasks": len(self._held.keys() - self._starting), "tasks_starting": len(self._starting)}
 
     def events(self) -> list[dict[str, Any]]:
         return list(reversed(self._events))
