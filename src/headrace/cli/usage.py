@@ -10,7 +10,7 @@ import typer
 
 from headrace.amounts import parse_seconds
 from headrace.cli import show
-from headrace.cli.control import control
+from headrace.cli.logged_in import control
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
 
