@@ -92,6 +92,24 @@ def test_the_whole_way(fleet: Fleet, origins: Origins) -> None:
     until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
 
 
+def test_a_comparison_tells_what_a_refresh_would_bring(fleet: Fleet, origins: Origins) -> None:
+    fleet.node("gpu-1")
+    fleet.volume(origins)
+    fleet.start()
+    fleet.until("active")
+    origins.access.put(origins.bucket, "qwen/new", b"12345")
+    origins.access.put(origins.bucket, "qwen/config.json", b"[]")
+    before = fleet.sent(origins.bucket)
+    begun = fleet.place.admin.compare("qwen", "zj-1")
+    done = until("it has compared", lambda: found if (found := fleet.place.admin.comparison("qwen", "zj-1", begun["id"]))["ended"] else None)
+    assert (done["state"], done["error"]) == ("done", "")
+    assert (done["found"]["new_paths"], done["found"]["changed_paths"], done["found"]["gone"]) == (["new"], ["config.json"], 0)
+    assert (done["found"]["files"], done["found"]["bytes"]) == (3, SMALL + 5)
+    assert fleet.sent(origins.bucket) == before
+    assert [version["number"] for version in fleet.place.admin.versions("qwen", "zj-1")] == [1]
+    assert not [path for path in (fleet.base / "gpu-1/cache/snapshots/control").iterdir() if path.name.startswith("candidate")]
+
+
 def test_a_killed_node_goes_on_while_the_control_plane_is_away(fleet: Fleet, origins: Origins) -> None:
     size = 24 * MIB
     origins.access.put(origins.bucket, "qwen/big", os.urandom(size))

@@ -13,7 +13,7 @@ from headrace.cli import show
 from headrace.cli.logged_in import control, language
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
-from headrace.errors import Exit, UsageError
+from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.printable import printable
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ Region = Annotated[str, typer.Option(help="Name of the region.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until all is held, with progress. Ctrl-C stops the waiting only.")]
 
 _LOOK_SECONDS = 1.0
+_COMPARED_SECONDS = 0.2
 
 
 def accelerate(
@@ -103,6 +104,21 @@ def accelerations(region: Annotated[str | None, typer.Option(help="Of one region
         ("VOLUME", "REGION", "STATE", "CONDITION", "MOUNTABLE", "VERSION", "HELD"), rows, "nothing is accelerated; start with `headrace accelerate`"
     )
     return None
+
+
+def compare(volume: str, region: str, *, as_json: bool) -> None:
+    """Tells what a refresh would bring; nothing is changed."""
+    with control() as client:
+        shown = client.compare(volume, region)
+        while shown["state"] == "running":
+            time.sleep(_COMPARED_SECONDS)
+            shown = client.comparison(volume, region, shown["id"])
+    if as_json:
+        print_json(shown)
+    elif shown["state"] == "done":
+        show.change(shown["found"], f"{volume}@{region} stays at v{shown['version']}")
+    if shown["state"] == "failed":
+        raise HeadraceError("refresh-failed", printable(shown["error"]))
 
 
 def refresh(volume: str, region: str, *, at_once: bool, wait: bool, every: str | None, as_json: bool) -> None:

@@ -122,6 +122,13 @@ class ControlClient:
     def refresh(self, volume: str, region: str, *, at_once: bool = False) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "refresh"), json={"at_once": at_once})
 
+    def compare(self, volume: str, region: str) -> Document:
+        """Asks what a refresh would bring; `comparison` has the answer once a node gave it."""
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "comparisons"))
+
+    def comparison(self, volume: str, region: str, identifier: str) -> Document:
+        return self._document("GET", _path("volumes", volume, "accelerations", region, "comparisons", identifier))
+
     def cancel_pull(self, volume: str, region: str) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "cancel"))
 
@@ -216,6 +223,9 @@ class ControlClient:
 
     def publish_snapshot(self, acceleration: str, published: Mapping[str, Any]) -> Document:
         return self._document("POST", _path("node", "accelerations", acceleration, "published"), json=published)
+
+    def answer_comparison(self, identifier: str, answer: Mapping[str, Any]) -> None:
+        self._answer("POST", _path("node", "comparisons", identifier), json=answer)
 
     def listing_failed(self, acceleration: str, listing: int, reason: str) -> None:
         self._answer("POST", _path("node", "accelerations", acceleration, "failed"), json={"listing": listing, "reason": reason})

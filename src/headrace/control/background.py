@@ -9,6 +9,8 @@ import time
 from headrace.control import idempotency
 from headrace.control.accelerations import snapshots
 from headrace.control.accelerations.sweeping import sweep_once
+from headrace.control.comparisons import service as comparisons
+from headrace.control.comparisons.sweeping import sweep_comparisons
 from headrace.control.database import DatabaseAway
 from headrace.control.nodes import service as nodes
 from headrace.control.requests import ControlPlane
@@ -34,6 +36,7 @@ async def work_for_ever(control: ControlPlane) -> None:
     while True:
         try:
             await sweep_once(control.database, control.clock)
+            await sweep_comparisons(control.database, control.clock)
             await sweep_lost(control.database, control.clock)
             if time.monotonic() - counted >= usage.EVERY.total_seconds():
                 counted = time.monotonic()
@@ -65,3 +68,4 @@ async def forget_what_is_over(control: ControlPlane) -> None:
         await idempotency.drop_old(session, now)
         await snapshots.drop_unpublished(session, now)
         await tasks.drop_old(session, now)
+        await comparisons.drop_old(session, now)

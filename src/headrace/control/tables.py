@@ -2,6 +2,7 @@
 
 from headrace.control import idempotency
 from headrace.control.accelerations import models as accelerations
+from headrace.control.comparisons import models as comparisons
 from headrace.control.database import Base
 from headrace.control.events import models as events
 from headrace.control.nodes import models as nodes
@@ -14,4 +15,4 @@ from headrace.control.volumes import models as volumes
 
 metadata = Base.metadata
 
-__all__ = ["accelerations", "events", "idempotency", "metadata", "nodes", "regions", "tasks", "tokens", "usage", "vault", "volumes"]
+__all__ = ["accelerations", "comparisons", "events", "idempotency", "metadata", "nodes", "regions", "tasks", "tokens", "usage", "vault", "volumes"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Protocol
 
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -40,6 +41,13 @@ class VersionWanted(BaseModel):
     bytes: int
 
 
+class ComparisonWanted(BaseModel):
+    """A comparison of the origin with the current version, under a lease."""
+
+    id: str
+    lease: int
+
+
 class Item(BaseModel):
     """What a node should do about one acceleration."""
 
@@ -51,22 +59,47 @@ class Item(BaseModel):
     list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
     hold: Annotated[int | None, Field(description="The version that this node should hold.")]
     selection: SelectionDocument
+    compare: Annotated[ComparisonWanted | None, Field(description="The comparison that this node is asked for.")] = None
 
 
 def version_wanted(version: Version) -> VersionWanted:
     return VersionWanted(number=version.number, label=version.label, digest=version.digest, files=version.files, bytes=version.bytes)
 
 
-async def item(session: AsyncSession, row: Acceleration, *, listing: int | None, hold: int | None) -> Item:
-    """What a node should do about an acceleration."""
-    volume = await volumes.by_id(session, row.volume_id)
-    return Item(
-        id=row.id,
-        origin=OriginDocument(**volumes.for_nodes(volume)),
-        state=row.state,
-        current=row.current,
-        versions=[version_wanted(version) for version in await queries.versions_of(session, row.id)],
-        list=listing,
-        hold=hold,
-        selection=SelectionDocument.model_validate(row.selection),
-    )
+class Asked(Protocol):
+    """A comparison that a node is asked for."""
+
+    id: str
+    lease: int
+
+
+async def items_of(
+    session: AsyncSession,
+    rows: Sequence[Acceleration],
+    *,
+    listings: Mapping[str, int],
+    holds: Mapping[str, int | None],
+    comparisons: Mapping[str, Asked],
+) -> list[Item]:
+    """What a node should do about accelerations; a question to the database for all, not for each."""
+    origins = await volumes.for_nodes_by_id(session, {row.volume_id for row in rows})
+    versions = await queries.versions_of_all(session, [row.id for row in rows])
+    return [
+        Item(
+            id=row.id,
+            origin=OriginDocument(**origins[row.volume_id]),
+            state=row.state,
+            current=row.current,
+            versions=[version_wanted(version) for version in versions[row.id]],
+            list=listings.get(row.id),
+            hold=holds[row.id],
+            selection=SelectionDocument.model_validate(row.selection),
+            compare=_compare(comparisons.get(row.id)),
+        )
+        for row in rows
+        if row.volume_id in origins
+    ]
+
+
+def _compare(asked: Asked | None) -> ComparisonWanted | None:
+    return None if asked is None else ComparisonWanted(id=asked.id, lease=asked.lease)

@@ -12,9 +12,10 @@ from headrace.control.accelerations import changes, pulls, queries, snapshots
 from headrace.control.accelerations.documents import Count
 from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.names import names_of
-from headrace.control.accelerations.node_documents import Item, item
+from headrace.control.accelerations.node_documents import Item, items_of
 from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.sweeping import candidates
+from headrace.control.comparisons import service as comparisons
 from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
 from headrace.control.problems import refused
@@ -116,10 +117,11 @@ async def desired(
         version = (await regions.by_id(session, identity.region_id)).desired
         node = await nodes.find(session, identity.id)
         there = await candidates(session, control.clock, identity.region_id)
-        items = [
-            await item(session, row, listing=row.listing if row.lister == node.id else None, hold=_to_hold(row, node.id, there))
-            for row in await queries.in_region(session, identity.region_id)
-        ]
+        rows = await queries.in_region(session, identity.region_id)
+        asked = await comparisons.asked_of(session, node.id)
+        listings = {row.id: row.listing for row in rows if row.lister == node.id}
+        holds = {row.id: _to_hold(row, node.id, there) for row in rows}
+        items = await items_of(session, rows, listings=listings, holds=holds, comparisons=asked)
     return Desired(version=version, draining=node.draining, accelerations=items)
 
 

@@ -178,6 +178,11 @@ def origin_in(row: Volume) -> Origin:
     return Origin(PROVIDERS[row.provider], row.region, row.endpoint, row.addressing_used, row.bucket, row.directory)
 
 
+async def for_nodes_by_id(session: AsyncSession, identifiers: set[str]) -> dict[str, dict[str, Any]]:
+    """The same of several volumes, by their ids."""
+    return {row.id: for_nodes(row) for row in await session.scalars(select(Volume).where(Volume.id.in_(identifiers)))}
+
+
 def for_nodes(row: Volume) -> dict[str, Any]:
     """What nodes must know of a volume to read it, keys apart."""
     names = ("revision", "provider", "region", "endpoint", "bucket", "directory", "anonymous", "bandwidth", "requests")

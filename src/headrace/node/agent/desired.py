@@ -63,6 +63,14 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A comparison of the origin with the current version, which this node is asked for under a lease."""
+
+    id: str
+    lease: int
+
+
+@dataclass(frozen=True)
 class Item:
     """What this node should do about one acceleration: list it, hold a version of it, have the lists of all."""
 
@@ -73,6 +81,7 @@ class Item:
     list: int | None
     hold: int | None
     selection: Selection
+    compare: Comparison | None = None
 
     def version(self, number: int | None) -> Version | None:
         return next((version for version in self.versions if version.number == number), None)
@@ -113,7 +122,13 @@ def _item(said: Document) -> Item:
         list=_number(said["list"]),
         hold=_number(said["hold"]),
         selection=Selection(str(selection["kind"]), tuple(map(str, selection["include"])), tuple(map(str, selection["exclude"]))),
+        compare=_comparison(said.get("compare")),
     )
+
+
+def _comparison(said: Document | None) -> Comparison | None:
+    """A control plane of before comparisons says nothing."""
+    return None if said is None else Comparison(str(said["id"]), int(said["lease"]))
 
 
 def parse_origin(said: Document) -> Origin:
