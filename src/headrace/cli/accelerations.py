@@ -39,7 +39,7 @@ def accelerate(
     as_json: Json = False,
 ) -> None:
     """Start to accelerate a volume in a region. It can be mounted as soon as its files are listed."""
-    said = {"region": region, "selection": _selection(include, exclude, metadata_only=metadata_only), "placement": _placement(nodes, label)}
+    said = {"region": region, "selection": selection_of(include, exclude, metadata_only=metadata_only), "placement": _placement(nodes, label)}
     with control() as client:
         made = client.start_acceleration(volume, said, secrets.token_hex(16))
         _end(client, made, wait=wait, as_json=as_json)
@@ -76,8 +76,10 @@ def versions(
         found = client.versions(volume, region)
     if as_json:
         return print_json(found)
-    rows = [(f"v{v['number']}", v["files"], show.size(v["bytes"]), v["created"], v["label"], "current" if v["current"] else "") for v in found]
-    print_table(("VERSION", "FILES", "SIZE", "CREATED", "LABEL", ""), rows, "no versions: it is not accelerated there")
+    rows = [
+        (f"v{v['number']}", v["files"], show.size(v["bytes"]), v["created"], v["label"], v["whole"], "current" if v["current"] else "") for v in found
+    ]
+    print_table(("VERSION", "FILES", "SIZE", "CREATED", "LABEL", "READABLE", ""), rows, "no versions: it is not accelerated there")
     return None
 
 
@@ -151,7 +153,8 @@ def _number(version: str) -> int:
     return int(number)
 
 
-def _selection(include: list[str] | None, exclude: list[str] | None, *, metadata_only: bool) -> dict[str, Any]:
+def selection_of(include: list[str] | None, exclude: list[str] | None, *, metadata_only: bool) -> dict[str, Any]:
+    """What is pulled, as the API has it. Raises UsageError."""
     if metadata_only and (include or exclude):
         raise UsageError("bad-setting", "--metadata-only and patterns exclude each other; give one of them")
     if include or exclude:

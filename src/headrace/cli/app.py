@@ -12,7 +12,24 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tasks, tokens, usage, volumes
+from headrace.cli import (
+    accelerations,
+    control,
+    doctor,
+    logs,
+    mounting,
+    node,
+    nodes,
+    order,
+    regions,
+    show,
+    survey,
+    tasks,
+    tokens,
+    usage,
+    volumes,
+    warmups,
+)
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, UsageError
@@ -39,6 +56,7 @@ app.add_typer(volumes.app, name="volume")
 app.add_typer(regions.app, name="region")
 app.add_typer(tasks.app, name="task")
 app.add_typer(tokens.app, name="token")
+app.add_typer(warmups.app, name="warmup")
 node.app.add_typer(nodes.app)
 app.add_typer(node.app, name="node")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)

@@ -122,6 +122,19 @@ class ControlClient:
     def refresh(self, volume: str, region: str, *, at_once: bool = False) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "refresh"), json={"at_once": at_once})
 
+    def start_warmup(self, volume: str, region: str, said: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "warmups"), json=said, headers=_keyed(key))
+
+    def warmups(self, **filters: str) -> Iterator[Document]:
+        """Newest first."""
+        return self._pages("/v1/warmups", filters)
+
+    def warmup(self, identifier: str) -> Document:
+        return self._document("GET", _path("warmups", identifier))
+
+    def cancel_warmup(self, identifier: str) -> Document:
+        return self._document("POST", _path("warmups", identifier, "cancel"))
+
     def compare(self, volume: str, region: str) -> Document:
         """Asks what a refresh would bring; `comparison` has the answer once a node gave it."""
         return self._document("POST", _path("volumes", volume, "accelerations", region, "comparisons"))
@@ -230,9 +243,9 @@ class ControlClient:
     def listing_failed(self, acceleration: str, listing: int, reason: str) -> None:
         self._answer("POST", _path("node", "accelerations", acceleration, "failed"), json={"listing": listing, "reason": reason})
 
-    def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = ()) -> None:
-        """Tells how far this node is."""
-        self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing)})
+    def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = (), kept: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Tells how far this node is, and what it has of versions that are kept."""
+        self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing), "kept": list(kept)})
 
     def node_task(self, identifier: str) -> Document:
         """A task of this node, with what it mounts."""

@@ -33,6 +33,7 @@ from headrace.control.tasks import routes as tasks
 from headrace.control.tokens import routes as tokens
 from headrace.control.usage import routes as usage
 from headrace.control.volumes import routes as volumes
+from headrace.control.warmups import routes as warmups
 from headrace.printable import printable
 
 log = logging.getLogger("headrace.control")
@@ -69,7 +70,7 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    nouns = (tokens, events, volumes, regions, nodes, accelerations, comparisons, tasks, of_nodes, tasks_of_nodes, usage, api)
+    nouns = (tokens, events, volumes, regions, nodes, accelerations, comparisons, warmups, tasks, of_nodes, tasks_of_nodes, usage, api)
     for noun in nouns:
         app.include_router(noun.router, responses=ANSWERS)
     return with_problems(app)

@@ -18,6 +18,8 @@ from headrace.control.tasks import service as tasks
 from headrace.control.tasks.sweeping import sweep_leases, sweep_lost
 from headrace.control.tokens import service as tokens
 from headrace.control.usage import service as usage
+from headrace.control.warmups import service as warmups
+from headrace.control.warmups.sweeping import sweep_warmups
 from headrace.printable import printable
 
 log = logging.getLogger("headrace.control")
@@ -37,6 +39,7 @@ async def work_for_ever(control: ControlPlane) -> None:
         try:
             await sweep_once(control.database, control.clock)
             await sweep_comparisons(control.database, control.clock)
+            await sweep_warmups(control.database, control.clock)
             await sweep_lost(control.database, control.clock)
             if time.monotonic() - counted >= usage.EVERY.total_seconds():
                 counted = time.monotonic()
@@ -69,3 +72,4 @@ async def forget_what_is_over(control: ControlPlane) -> None:
         await snapshots.drop_unpublished(session, now)
         await tasks.drop_old(session, now)
         await comparisons.drop_old(session, now)
+        await warmups.drop_old(session, now)

@@ -12,7 +12,22 @@ from headrace.control.tokens import models as tokens
 from headrace.control.usage import models as usage
 from headrace.control.vault import models as vault
 from headrace.control.volumes import models as volumes
+from headrace.control.warmups import models as warmups
 
 metadata = Base.metadata
 
-__all__ = ["accelerations", "comparisons", "events", "idempotency", "metadata", "nodes", "regions", "tasks", "tokens", "usage", "vault", "volumes"]
+__all__ = [
+    "accelerations",
+    "comparisons",
+    "events",
+    "idempotency",
+    "metadata",
+    "nodes",
+    "regions",
+    "tasks",
+    "tokens",
+    "usage",
+    "vault",
+    "volumes",
+    "warmups",
+]

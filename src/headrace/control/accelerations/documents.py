@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from headrace.control.accelerations import changes, service
+from headrace.control.accelerations import changes, kept, service
 from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Placement
@@ -177,6 +177,7 @@ class VersionDocument(BaseModel):
     created: datetime
     current: bool
     pulled: bool
+    whole: Annotated[kept.Whole, Field(description="Whether it can still be read whole, by what nodes tell.")]
 
 
 class AccelerationDocument(BaseModel):
@@ -265,7 +266,7 @@ def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, 
     )
 
 
-def version_shown(version: Version, current: int | None) -> VersionDocument:
+def version_shown(version: Version, current: int | None, whole: kept.Whole) -> VersionDocument:
     return VersionDocument(
         number=version.number,
         label=version.label,
@@ -275,4 +276,5 @@ def version_shown(version: Version, current: int | None) -> VersionDocument:
         created=version.created,
         current=version.number == current,
         pulled=version.pulled,
+        whole=whole,
     )

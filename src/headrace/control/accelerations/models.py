@@ -101,6 +101,20 @@ class Holding(Base):
     told: Mapped[datetime] = mapped_column(Instant)
 
 
+class KeptVersion(Base):
+    """What a node has of a version that it keeps beside the one it holds, and how many of its files nobody can get any more."""
+
+    __tablename__ = "kept_versions"
+
+    acceleration_id: Mapped[str] = mapped_column(String(26), ForeignKey("accelerations.id"), primary_key=True)
+    node_id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    bytes_total: Mapped[int] = mapped_column(BigInteger)
+    # Overwritten or deleted in a bucket without versions, and not whole in this node's cache.
+    lost_files: Mapped[int] = mapped_column(BigInteger)
+
+
 class Use(Base):
     """A mount of a task: what it reads of an acceleration. `lost` says, in both languages, why it can't be read any more."""
 

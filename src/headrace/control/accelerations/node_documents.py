@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -48,6 +48,14 @@ class ComparisonWanted(BaseModel):
     lease: int
 
 
+class WarmupWanted(BaseModel):
+    """Data of a version to pull once; progress is told under this id."""
+
+    id: str
+    version: int
+    selection: SelectionDocument
+
+
 class Item(BaseModel):
     """What a node should do about one acceleration."""
 
@@ -56,14 +64,24 @@ class Item(BaseModel):
     state: str
     current: int | None
     versions: list[VersionWanted]
-    list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
+    warm: Annotated[list[WarmupWanted], Field(description="Warm-ups that this node is asked for.")] = []
     hold: Annotated[int | None, Field(description="The version that this node should hold.")]
     selection: SelectionDocument
     compare: Annotated[ComparisonWanted | None, Field(description="The comparison that this node is asked for.")] = None
+    # The last one: its name hides the type's.
+    list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
 
 
 def version_wanted(version: Version) -> VersionWanted:
     return VersionWanted(number=version.number, label=version.label, digest=version.digest, files=version.files, bytes=version.bytes)
+
+
+class Warmed(Protocol):
+    """A warm-up that a node is asked for."""
+
+    id: str
+    version: int
+    selection: dict[str, Any]
 
 
 class Asked(Protocol):
@@ -80,6 +98,7 @@ async def items_of(
     listings: Mapping[str, int],
     holds: Mapping[str, int | None],
     comparisons: Mapping[str, Asked],
+    warmups: Mapping[str, Sequence[Warmed]],
 ) -> list[Item]:
     """What a node should do about accelerations; a question to the database for all, not for each."""
     origins = await volumes.for_nodes_by_id(session, {row.volume_id for row in rows})
@@ -95,10 +114,15 @@ async def items_of(
             hold=holds[row.id],
             selection=SelectionDocument.model_validate(row.selection),
             compare=_compare(comparisons.get(row.id)),
+            warm=[_warmup(one) for one in warmups.get(row.id, ())],
         )
         for row in rows
         if row.volume_id in origins
     ]
+
+
+def _warmup(one: Warmed) -> WarmupWanted:
+    return WarmupWanted(id=one.id, version=one.version, selection=SelectionDocument.model_validate(one.selection))
 
 
 def _compare(asked: Asked | None) -> ComparisonWanted | None:

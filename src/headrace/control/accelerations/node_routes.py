@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.control.accelerations import changes, pulls, queries, snapshots
+from headrace.control.accelerations import changes, kept, pulls, queries, snapshots
 from headrace.control.accelerations.documents import Count
 from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.names import names_of
@@ -23,6 +23,7 @@ from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded
 from headrace.control.texts import IdPath, SoughtId, told
 from headrace.control.volumes import service as volumes
+from headrace.control.warmups import service as warmups
 
 router = APIRouter(prefix="/v1/node", tags=["nodes"], route_class=Guarded)
 
@@ -80,7 +81,7 @@ class Failed(BaseModel):
 
 
 class Holds(BaseModel):
-    """How far a node is with a version."""
+    """How far a node is with a version, of an acceleration or for a warm-up: `acceleration` is the id of either."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -94,6 +95,18 @@ class Holds(BaseModel):
     error: Annotated[str, told(1023)] = ""
 
 
+class Keeps(BaseModel):
+    """What a node has of a version beside the one that it holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    acceleration: SoughtId
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    bytes: Count
+    bytes_total: Count
+    lost_files: Annotated[Count, Field(description="That are not whole here, and that the bucket no longer has.")] = 0
+
+
 class Progress(BaseModel):
     """How far a node is with everything; `listing` names the accelerations that it lists just now."""
 
@@ -101,6 +114,7 @@ class Progress(BaseModel):
 
     held: Annotated[list[Holds], Field(max_length=1000)] = []
     listing: Annotated[list[SoughtId], Field(max_length=1000)] = []
+    kept: Annotated[list[Keeps], Field(max_length=2000, description="All kept versions of each acceleration that is named.")] = []
 
 
 @router.get("/desired", operation_id="desired")
@@ -118,10 +132,10 @@ async def desired(
         node = await nodes.find(session, identity.id)
         there = await candidates(session, control.clock, identity.region_id)
         rows = await queries.in_region(session, identity.region_id)
-        asked = await comparisons.asked_of(session, node.id)
+        asked, warmed = await comparisons.asked_of(session, node.id), await warmups.asked_of(session, node.id)
         listings = {row.id: row.listing for row in rows if row.lister == node.id}
         holds = {row.id: _to_hold(row, node.id, there) for row in rows}
-        items = await items_of(session, rows, listings=listings, holds=holds, comparisons=asked)
+        items = await items_of(session, rows, listings=listings, holds=holds, comparisons=asked, warmups=warmed)
     return Desired(version=version, draining=node.draining, accelerations=items)
 
 
@@ -179,12 +193,23 @@ async def progress(body: Progress, control: Control, identity: OfNode) -> None:
     """Tells how far the node is; each acceleration in a transaction of its own."""
     for held in body.held:
         async with control.database.writing() as session:
+            told = pulls.Held(held.acceleration, held.version, held.files, held.files_total, held.bytes, held.bytes_total, held.complete, held.error)
             row = _known(await queries.lookup(session, held.acceleration, lock=True), identity)
             if row is None:
+                await warmups.told(session, control.clock, held.acceleration, identity.id, told)
                 continue
             there = await candidates(session, control.clock, identity.region_id)
-            told = pulls.Held(held.acceleration, held.version, held.files, held.files_total, held.bytes, held.bytes_total, held.complete, held.error)
             await pulls.told(session, control.clock, row, identity.id, told, await names_of(session, row), there)
+    for identifier in sorted({one.acceleration for one in body.kept}):
+        async with control.database.writing() as session:
+            row = _known(await queries.lookup(session, identifier, lock=True), identity)
+            if row is not None:
+                said = [
+                    kept.Told(identifier, one.version, one.bytes, one.bytes_total, one.lost_files)
+                    for one in body.kept
+                    if one.acceleration == identifier
+                ]
+                await kept.told(session, row, identity.id, said)
     for identifier in body.listing:
         async with control.database.writing() as session:
             row = _known(await queries.lookup(session, identifier, lock=True), identity)

@@ -84,8 +84,9 @@ async def listed(
 
 
 async def in_region(session: AsyncSession, region_id: str) -> Sequence[Acceleration]:
-    """What is not idle in a region."""
-    return (await session.scalars(select(Acceleration).where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value))).all()
+    """What is not idle in a region, what was used last first: a node that joins pulls in this order, as far as its room goes."""
+    query = select(Acceleration).where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value)
+    return (await session.scalars(query.order_by(Acceleration.used.desc(), Acceleration.id))).all()
 
 
 async def busy_regions(session: AsyncSession, volume_id: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import queries, service, uses
+from headrace.control.accelerations import kept, queries, service, uses
 from headrace.control.accelerations.documents import (
     AccelerationDocument,
     AccelerationEdit,
@@ -190,7 +190,8 @@ async def list_versions(volume: NamePath, region: NamePath, control: Control, ca
     """Kept versions, oldest first."""
     async with control.database.reading() as session:
         row = await _found(session, caller, Names(volume, region))
-        return [version_shown(version, row.current) for version in await queries.versions_of(session, row.id)]
+        wholes = await kept.wholes(session, row)
+        return [version_shown(one, row.current, wholes.get(one.number, "unknown")) for one in await queries.versions_of(session, row.id)]
 
 
 @router.patch(f"{_ONE}/versions/{{number}}", operation_id="edit_version")
@@ -198,4 +199,4 @@ async def edit_version(volume: NamePath, region: NamePath, number: Number, body:
     """Gives a version a label, or takes it away."""
     async with _locked(control, caller, volume, region) as one:
         found = await service.label(one.session, control.clock, one.row, caller, one.names, number, body.label)
-        return version_shown(found, one.row.current)
+        return version_shown(found, one.row.current, (await kept.wholes(one.session, one.row)).get(number, "unknown"))

@@ -10,7 +10,7 @@ from typing import Literal
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import uses
+from headrace.control.accelerations import kept, uses
 from headrace.control.accelerations.changes import NO_REASON, SYSTEM, change, holding_nodes, let_go, situation, subject, touch
 from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
@@ -138,10 +138,16 @@ async def cancel(session: AsyncSession, clock: Clock, row: Acceleration, caller:
 
 
 async def roll_back(session: AsyncSession, clock: Clock, row: Acceleration, caller: Caller, names: Names, number: int) -> None:
-    """Makes a kept version current. Tasks that started with another one go on with that."""
+    """Makes a kept version current. Tasks that started with another one go on with that. Raises `state-forbids` where it can't be read any more."""
     must_allow(situation(row), Operation.ROLL_BACK)
     if await session.get(Version, (row.id, number)) is None:
         raise refused("not-found", noun="version", name=f"v{number}")
+    if (await kept.wholes(session, row)).get(number) == "not retrievable":
+        reason = Text(
+            f"files of v{number} were overwritten or deleted in the bucket, and no node has them",
+            f"v{number} 的部分文件已在存储桶中被覆盖或删除，且没有节点持有",
+        )
+        raise refused("state-forbids", operation="roll back", reason=reason, remedy=Text("choose another version", "请选择其他版本"))
     before, row.current = row.current, number
     touch(row, clock)
     await regions.bump(session, row.region_id)
@@ -170,6 +176,7 @@ async def forget_region(session: AsyncSession, region_id: str) -> None:
 async def forget_node(session: AsyncSession, node_id: str) -> None:
     """A node is gone, and what it held with it: 加速用量 counts it no more."""
     await session.execute(delete(Holding).where(Holding.node_id == node_id))
+    await kept.forget(session, node_id=node_id)
 
 
 async def forget_volume(session: AsyncSession, volume_id: str) -> None:

@@ -22,6 +22,7 @@ from headrace.node.agent.comparing import Comparisons
 from headrace.node.agent.contact import Contact
 from headrace.node.agent.desired import Desired, Last, parse
 from headrace.node.agent.identity import Identity
+from headrace.node.agent.kept import KeptVersions
 from headrace.node.agent.origins import Origins, name_of
 from headrace.node.agent.releasing import Releasing
 from headrace.node.agent.room import Room
@@ -75,15 +76,16 @@ class Agent:
         self._received = 0.0
         self._origins = Origins(node.engine, node.settings, self._control, node.kept)
         self._snapshots = Snapshots(node.settings.snapshots, self._control)
-        self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX)]
+        self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX), Workers("looking", 1)]
         listing_tools = listing.Tools(node.engine, self._control, self._origins, self._snapshots)
         self._listings = listing.Listings(listing_tools, self._workers[0], lambda: self._telling.soon())
         self._comparisons = Comparisons(listing_tools, self._workers[0])
+        self._kept = KeptVersions(listing_tools, self._workers[2])
         room = Room(node.engine, node.settings.cache_reserve)
         tools = holding.Tools(node.engine, node.settings, self._origins, self._snapshots, room, lambda: self._telling.soon())
         self._holding = holding.Holding(tools, self._workers[1])
         self._releasing = Releasing(node, self._snapshots)
-        self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active)
+        self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active, self._kept.told)
         self._tasks = Tasks(node, self._control, self._contact, self._origins, self._snapshots, self._heard)
         self._door = Door(node.settings.task_socket, self._tasks, {"headrace": __version__, "node": identity.node_id, "region": identity.region})
         self._threads = [
@@ -213,6 +215,7 @@ class Agent:
         self._fetched = desired
         released = not self._holding.ending() and self._releasing.step(desired.digests, missing)
         self._holding.step(desired)
+        self._kept.step(desired)
         return bool(missing), released
 
     def _fetch(self, desired: Desired) -> frozenset[tuple[str, str]]:
