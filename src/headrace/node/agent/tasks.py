@@ -6,12 +6,11 @@ only its own word ends one.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headrace._engine import EngineError
@@ -64,7 +63,6 @@ class Tasks:
         self._held: dict[str, int] = self._mounted()  # leases
         self._ended: dict[str, tuple[int, str]] = {}  # not told yet: leases and reasons
         self._starting: set[str] = set()  # somebody at the door waits for them
-        self._making: set[str] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS_MAX)
         self._complaints: set[str] = set()
         self._wake = threading.Event()
@@ -73,46 +71,42 @@ class Tasks:
 
     # For the door
 
-    def fetch(self, task_id: str, uid: int) -> Task:
-        """A task that this user may have mounted here. Raises CredentialFailure for another's, ControlFailure for one that is not of this node."""
+    def take(self, task_id: str, uid: int) -> Task:
+        """A task for one visitor of the door, whom it ends with from now on, unless it is placed before.
+
+        Raises CredentialFailure for another user's, NodeFailure for one that somebody has taken before, ControlFailure for one that is not
+        of this node.
+        """
         desired, _ = self._desired()
         if desired is not None and desired.draining:
             raise NodeFailure("task-refused", "node: it is drained and takes no new tasks; `headrace task place` names another")
-        task = parse_task(self._control.node_task(task_id))
+        task = self.fetch(task_id)
         if task.user is None or uid not in (0, task.user):
             raise CredentialFailure("task-refused", f"task: {task.id} is not of the user {uid}; start one of your own")
         with self._lock:
+            if task.id in self._starting or task.id in self._mounted():
+                raise NodeFailure("task-refused", f"task: {task.id} is mounted already; start another")
             self._starting.add(task.id)
         return task
+
+    def fetch(self, task_id: str) -> Task:
+        """A task as it is now."""
+        return parse_task(self._control.node_task(task_id))
 
     def make(self, task: Task, uid: int, gid: int) -> list[Made]:
         """Mounts all of a task; leaves nothing when one fails."""
         paths = checked_paths([mount.path for mount in task.mounts], allowed_roots(self._node.settings.task_paths, uid))
-        with self._only(task):
-            made: list[Made] = []
-            try:
-                for mount, path in zip(task.mounts, paths, strict=True):
-                    made.append(self._make(task, mount, path, uid, gid))
-            except BaseException:
-                close_trees(made)
-                self._take_back(made)
-                raise
-            with self._lock:
-                self._held[task.id] = task.lease
-            return made
-
-    @contextlib.contextmanager
-    def _only(self, task: Task) -> Iterator[None]:
-        """A task is mounted once."""
-        with self._lock:
-            if task.id in self._making or task.id in self._mounted():
-                raise NodeFailure("task-refused", f"task: {task.id} is mounted already; start another")
-            self._making.add(task.id)
+        made: list[Made] = []
         try:
-            yield
-        finally:
-            with self._lock:
-                self._making.discard(task.id)
+            for mount, path in zip(task.mounts, paths, strict=True):
+                made.append(self._make(task, mount, path, uid, gid))
+        except BaseException:
+            close_trees(made)
+            self._take_back(made)
+            raise
+        with self._lock:
+            self._held[task.id] = task.lease
+        return made
 
     def placed(self, made: list[Made]) -> None:
         """The task's process has them in its namespace."""
