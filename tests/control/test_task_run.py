@@ -377,7 +377,7 @@ def test_keys_that_were_replaced_reach_a_running_task(fleet: Fleet, models: Path
 
 
 def test_a_node_that_drains_or_leaves_lets_tasks_go_on(jobs: Jobs, models: Path) -> None:
-    job = jobs.run(f"qwen:{models}/a", command=READING).begun()
+    job, other = (jobs.run(f"qwen:{models}/a", command=READING).begun() for _ in range(2))
     node = next(iter(jobs.fleet.place.admin.nodes()))["id"]
     jobs.fleet.place.admin.drain_node(node)
     assert "draining" in jobs.refused(f"qwen:{models}/b")[1]
@@ -386,8 +386,17 @@ def test_a_node_that_drains_or_leaves_lets_tasks_go_on(jobs: Jobs, models: Path)
     os.kill(jobs.own.node_pid(), signal.SIGKILL)
     assert job.ask(f"{models}/a/config.json") == "{}"
     assert list((jobs.own.base / "cache/snapshots/control").glob("*.snap"))
+    # It joins again: another node to the control plane, which knows nothing of the old one's tasks.
+    jobs.fleet.join(jobs.own, "gpu-2")
+    jobs.fleet.until("active")
+    assert jobs.run(f"qwen:{models}/b", command=("cat", f"{models}/b/config.json")).end() == (0, "{}", "")
+    until("that task has ended", lambda: len(jobs.own.status()["mounts"]) == 2)
+    assert job.ask(f"{models}/a/config.json") == "{}"
     job.end()
-    until("nothing is mounted", lambda: not jobs.own.processes() or not jobs.own.status()["mounts"])
+    until("one is left", lambda: len(jobs.own.status()["mounts"]) == 1)
+    jobs.own.run("node", "leave")
+    assert other.ask(f"{models}/a/config.json") == "{}"
+    other.end()
     until("no list is kept", lambda: not list((jobs.own.base / "cache/snapshots/control").glob("*.snap")))
 
 

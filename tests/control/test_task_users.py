@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from support.headrace import COMMAND
 from support.jobs import Jobs
 from support.nobody import AS_NOBODY, NOBODY
 
+MIB = 1 << 20
 READING = ("sh", "-c", 'echo begun; while read file; do cat "$file" 2>&1 || true; echo; done')
 STRANGER = [part.replace(str(NOBODY), "54321") for part in AS_NOBODY]
 
@@ -113,6 +115,18 @@ def test_a_user_without_privileges(jobs: Jobs, models: Path) -> None:
     assert job.end() == (5, "", "")
     jobs.none_left()
     assert not list((jobs.own.base / "cache/control/tasks").iterdir())
+
+
+@WAYS
+def test_a_large_file(jobs: Jobs, models: Path, origins: Origins) -> None:
+    """Read by the node first, and by the kernel itself once it is complete, where that can be."""
+    data = os.urandom(5 * MIB + 3)
+    origins.access.put(origins.bucket, "qwen/large", data)
+    jobs.fleet.place.admin.refresh("qwen", "zj-1")
+    until("version 2", lambda: jobs.fleet.shown()["current"] == 2)
+    job = jobs.run(f"qwen:{models}/a", command=("sh", "-c", f"for n in 1 2 3; do sha256sum < {models}/a/large; sleep 0.3; done"))
+    code, out, _ = job.end()
+    assert (code, set(out.split())) == (0, {hashlib.sha256(data).hexdigest(), "-"})
 
 
 @WAYS

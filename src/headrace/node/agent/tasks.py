@@ -47,6 +47,7 @@ class Tasks:
     def __init__(
         self,
         node: Node,
+        node_id: str,
         control: ControlClient,
         contact: Contact,
         origins: Origins,
@@ -54,6 +55,7 @@ class Tasks:
         desired: Callable[[], tuple[Desired | None, float]],
     ) -> None:
         self._node = node
+        self._node_id = node_id
         self._control = control
         self._contact = contact
         self._origins = origins
@@ -84,7 +86,7 @@ class Tasks:
         if task.user is None or uid not in (0, task.user):
             raise CredentialFailure("task-refused", f"task: {task.id} is not of the user {uid}; start one of your own")
         with self._lock:
-            if task.id in self._starting or task.id in self._mounted():
+            if task.id in self._starting or task.id in self._held or task.id in self._mounted():
                 raise NodeFailure("task-refused", f"task: {task.id} is mounted already; start another")
             self._starting.add(task.id)
         return task
@@ -135,9 +137,10 @@ class Tasks:
         if mount.version is None:
             raise NodeFailure("task-refused", f"mount: {mount.origin.volume} can't be mounted yet; wait until its files are listed")
         snapshot = self._snapshots.get(mount.version, mount.origin)
+        origin, version = mount.origin, mount.version
         kept = {
-            "id": task.id, "lease": task.lease, "user": uid, "acceleration": mount.acceleration, "follow": mount.follow, "path": path,
-            "volume": mount.origin.volume, "volume_id": mount.origin.volume_id, "revision": mount.origin.revision, "version": mount.version.number,
+            "id": task.id, "node": self._node_id, "lease": task.lease, "user": uid, "acceleration": mount.acceleration, "follow": mount.follow,
+            "path": path, "volume": origin.volume, "volume_id": origin.volume_id, "revision": origin.revision, "version": version.number,
         }  # fmt: skip
         with self._origins.lent(mount.origin) as (name, origin):
             wanted = task_mounts.Wanted(
@@ -199,12 +202,16 @@ class Tasks:
         except HeadraceError as error:
             print(f"node: the end of tasks was not told: {error.message}", file=sys.stderr, flush=True)
 
+    def _mounts(self) -> dict[str, dict[str, Any]]:
+        """Mounts of tasks of this membership. Those from before the node left go on by themselves, and nobody is told of them."""
+        return {i: entry for i, entry in task_mounts.of_tasks(self._node).items() if entry["task"]["node"] == self._node_id}
+
     def _mounted(self) -> dict[str, int]:
-        return {entry["task"]["id"]: entry["task"]["lease"] for entry in task_mounts.of_tasks(self._node).values()}
+        return {entry["task"]["id"]: entry["task"]["lease"] for entry in self._mounts().values()}
 
     def _look(self) -> None:
         """Finds tasks whose mounts have all ended."""
-        for mount_id in task_mounts.of_tasks(self._node):
+        for mount_id in self._mounts():
             if not self._is_alive(mount_id):
                 task_mounts.forget_dead(self._node, mount_id)
         with self._lock:
@@ -227,7 +234,7 @@ class Tasks:
             self._tell()
         if desired is not None:
             items = {item.id: item for item in desired.items}
-            for mount_id, entry in task_mounts.of_tasks(self._node).items():
+            for mount_id, entry in self._mounts().items():
                 item = items.get(entry["task"]["acceleration"])
                 if item is not None:
                     self._follow(mount_id, entry, item, heard)
@@ -260,7 +267,7 @@ class Tasks:
             if self._held.pop(task, None) is None:
                 return
         self.happened("task-ended", f"the task {task} was ended by the control plane: its mounts end, and reads there fail with ENOTCONN", task)
-        for mount_id, entry in task_mounts.of_tasks(self._node).items():
+        for mount_id, entry in self._mounts().items():
             if entry["task"]["id"] == task:
                 task_mounts.end(self._node, mount_id)
 
@@ -291,7 +298,7 @@ class Tasks:
         keys = {} if new.anonymous else self._origins.fetched(new.volume_id)
         if keys:
             self._origins.give(entry["origin_id"], keys)
-        for mount_id, other in task_mounts.of_tasks(self._node).items():
+        for mount_id, other in self._mounts().items():
             if other["origin_id"] == entry["origin_id"]:
                 task_mounts.change(self._node, mount_id, {"revision": new.revision}, origin={**other["origin"], **keys})
 
