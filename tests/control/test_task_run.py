@@ -373,6 +373,7 @@ def test_keys_that_were_replaced_reach_a_running_task(fleet: Fleet, models: Path
         assert job.ask(f"{models}/a/one") == "content"
         shown = own.run("status", "--json").stdout + own.run("status").stdout + own.log()
         assert "another-secret" not in shown
+        assert not [path for path in own.base.rglob("*") if path.is_file() and b"another-secret" in path.read_bytes()]
         job.process.kill()
 
 

@@ -136,16 +136,14 @@ class Tasks:
     def _make(self, task: Task, mount: TaskMount, path: str, uid: int, gid: int) -> Made:
         if mount.version is None:
             raise NodeFailure("task-refused", f"mount: {mount.origin.volume} can't be mounted yet; wait until its files are listed")
-        snapshot = self._snapshots.get(mount.version, mount.origin)
         origin, version = mount.origin, mount.version
+        snapshot = self._snapshots.get(version, origin)
         kept = {
             "id": task.id, "node": self._node_id, "lease": task.lease, "user": uid, "acceleration": mount.acceleration, "follow": mount.follow,
             "path": path, "volume": origin.volume, "volume_id": origin.volume_id, "revision": origin.revision, "version": version.number,
         }  # fmt: skip
-        with self._origins.lent(mount.origin) as (name, origin):
-            wanted = task_mounts.Wanted(
-                kept, name, origin, mount.origin.bucket, mount.origin.prefix, snapshot, mount.version.number, uid, gid
-            )  # fmt: skip
+        with self._origins.lent(origin) as (name, resolved):
+            wanted = task_mounts.Wanted(kept, name, resolved, origin.bucket, origin.prefix, snapshot, version.number, uid, gid)
             return task_mounts.make(self._node, wanted)
 
     # By itself
