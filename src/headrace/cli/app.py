@@ -1,7 +1,7 @@
 """The commands.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not mounted, 4 credentials or permission, 5 origin unreachable,
-6 busy, 7 cache directory, 130 interrupted.
+6 busy, 7 cache directory, 126 and 127 as shells say that a task's command can't be executed or is not found, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -192,9 +192,12 @@ class _Visit:
 
     def _take(self, task_id: str) -> Task:
         """The task as it is now; one connection is about one task."""
-        if self._task is not None and self._task.id != task_id:
+        if self._task is None:
+            self._task = self._tasks.take(task_id, self._uid)
+        elif self._task.id == task_id:
+            self._task = self._tasks.fetch(task_id)
+        else:
             raise NodeFailure("task-refused", "task: this connection is about another")
-        self._task = self._tasks.fetch(task_id, self._uid)
         return self._task
 
     def _say(self, message: dict[str, Any]) -> None:
