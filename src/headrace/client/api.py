@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +16,8 @@ from headrace.printable import printable
 # A connection check takes up to a minute.
 _SECONDS = 90.0
 _PAGE = 200
+# Between two streams of an operation that goes on.
+_AGAIN_SECONDS = 0.5
 _EXITS = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND, 409: Exit.BUSY, 422: Exit.USAGE, 503: Exit.UNREACHABLE}
 
 Document = dict[str, Any]
@@ -121,6 +125,29 @@ class ControlClient:
 
     def refresh(self, volume: str, region: str, *, at_once: bool = False) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "refresh"), json={"at_once": at_once})
+
+    def follow(self, *path: str) -> Iterator[Document]:
+        """Documents of a long operation as they change, until it is over: `follow("warmups", id)`, `follow("volumes", v, "accelerations", r)`.
+
+        Connects again where a stream ends before the operation does. Raises ControlFailure as any other call.
+        """
+        while True:
+            try:
+                with self._http.stream("GET", _path(*path, "stream")) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                        raise _failure(answer)
+                    for kind, document in _events(answer.iter_lines()):
+                        if kind == "problem":
+                            raise ControlFailure(str(document["code"]), printable(str(document["detail"])), document, int(document["status"]))
+                        yield document
+                        if kind == "end":
+                            return
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from None
+            except ValueError:
+                raise self._foreign("no events") from None
+            time.sleep(_AGAIN_SECONDS)
 
     def start_warmup(self, volume: str, region: str, said: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "warmups"), json=said, headers=_keyed(key))
@@ -289,13 +316,27 @@ class ControlClient:
         try:
             answer = self._http.request(method, path, **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ControlFailure(
-                "control-unreachable",
-                f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`",
-            ) from None
+            raise self._unreachable(error) from None
         if answer.is_success:
             return answer
         raise _failure(answer)
+
+    def _unreachable(self, error: Exception) -> ControlFailure:
+        return ControlFailure(
+            "control-unreachable",
+            f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`",
+        )
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, Document]]:
+    """Kinds and documents of server-sent events. Raises ValueError for what is no JSON."""
+    kind = ""
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
 
 
 def _failure(answer: httpx.Response) -> ControlFailure:

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.control import streams
 from headrace.control.accelerations import kept, queries, service, uses
 from headrace.control.accelerations.documents import (
     AccelerationDocument,
@@ -135,6 +136,12 @@ async def show_acceleration(volume: NamePath, region: NamePath, control: Control
     async with control.database.reading() as session:
         names = Names(volume, region)
         return await _document(control, session, await _found(session, caller, names), names)
+
+
+@router.get(f"{_ONE}/stream", operation_id="stream_acceleration", response_class=streams.EventStream, responses=streams.ANSWERS)
+async def stream_acceleration(volume: NamePath, region: NamePath, request: Request, control: Control, caller: Reader) -> streams.EventStream:
+    """The progress of a pull as server-sent events, until it has ended."""
+    return await streams.stream(control, request, lambda: show_acceleration(volume, region, control, caller), lambda shown: shown.state != "syncing")
 
 
 @router.patch(_ONE, operation_id="edit_acceleration")

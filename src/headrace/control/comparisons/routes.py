@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headrace.control import streams
 from headrace.control.accelerations import queries
 from headrace.control.accelerations.changes import holding_nodes, situation
 from headrace.control.accelerations.documents import Count
@@ -99,6 +100,16 @@ async def show_comparison(volume: NamePath, region: NamePath, identifier: IdPath
         volume_id, region_id = (await volumes.find(session, caller, volume)).id, (await regions.find(session, region)).id
         row = await queries.find(session, caller, volume_id, region_id, Names(volume, region))
         return _document(await service.find(session, row.id, identifier))
+
+
+@router.get(f"{_ONE}/{{identifier}}/stream", operation_id="stream_comparison", response_class=streams.EventStream, responses=streams.ANSWERS)
+async def stream_comparison(
+    volume: NamePath, region: NamePath, identifier: IdPath, request: Request, control: Control, caller: Reader
+) -> streams.EventStream:
+    """A comparison as server-sent events, until it has ended."""
+    return await streams.stream(
+        control, request, lambda: show_comparison(volume, region, identifier, control, caller), lambda shown: shown.state != "running"
+    )
 
 
 @router.post("/node/comparisons/{identifier}", operation_id="answer_comparison", status_code=204, tags=["nodes"])

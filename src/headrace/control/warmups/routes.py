@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.control import streams
 from headrace.control.accelerations import mounting, queries
 from headrace.control.accelerations.documents import SelectionDocument
 from headrace.control.accelerations.names import Names
@@ -125,6 +126,12 @@ async def show_warmup(identifier: IdPath, control: Control, caller: Reader) -> W
     """One warm-up, with its progress."""
     async with control.database.reading() as session:
         return await _document(control, session, await service.find(session, caller, identifier))
+
+
+@router.get("/warmups/{identifier}/stream", operation_id="stream_warmup", response_class=streams.EventStream, responses=streams.ANSWERS)
+async def stream_warmup(identifier: IdPath, request: Request, control: Control, caller: Reader) -> streams.EventStream:
+    """The progress of a warm-up as server-sent events, until it has ended."""
+    return await streams.stream(control, request, lambda: show_warmup(identifier, control, caller), lambda shown: shown.state == "ended")
 
 
 @router.post("/warmups/{identifier}/cancel", operation_id="cancel_warmup")
