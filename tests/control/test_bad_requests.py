@@ -189,3 +189,10 @@ def test_every_route_declares_its_problems(place: Place) -> None:
             for status in ("401", "403", "404", "409", "412", "413", "422", "428", "503", "507"):
                 schema = operation["responses"][status]["content"]["application/problem+json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(place: Place) -> None:
+    """RFC 9110 asks for `Allow` with a 405."""
+    for path, allowed in (("/v1/regions", "GET, POST"), ("/v1/volumes/qwen", "DELETE, GET, PATCH"), ("/v1/login", "POST")):
+        answer = _ask(place, "PUT", path)
+        assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, "method-not-allowed", allowed)
