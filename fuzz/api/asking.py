@@ -1,0 +1,68 @@
+"""Runs schemathesis against a control plane: boundary values of every field, then as much as there is time for, valid and not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fuzz.api.plane import SENT, Asked
+
+ROOT = Path(__file__).parent.parent.parent
+_DOCUMENT = ROOT / "docs" / "reference" / "openapi.json"
+_CHECKS = (
+    "status_code_conformance", "content_type_conformance", "response_schema_conformance", "response_headers_conformance",
+    "unsupported_method", "no_secret_comes_back", "a_problem_is_whole",
+)  # fmt: skip
+_LIMIT_SECONDS = 30
+# Hosts that are none, that nobody may reach, and that say more than a host.
+_ENDPOINTS = (
+    "http://127.0.0.1:9000", "https://10.0.0.1", "http://[::1]:9", "http://[fe80::1%25eth0]", "http://169.254.169.254", "https://[::ffff:a9fe:a9fe]",
+    "https://nowhere.invalid", "https://user:password@10.0.0.1", "http://h:99999", "http://2852039166", "https://a..b", "//x", "https://\u4f8b\u3048.jp",
+    "https://oss-cn-hangzhou.aliyuncs.com", "https://qwen.oss-cn-hangzhou.aliyuncs.com", "https://cos.ap-guangzhou.myqcloud.com",
+)  # fmt: skip
+
+def ask(asked: Asked, role: str, *, examples: int, seconds: int | None = None, seed: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Asks as somebody of this role. With `seconds` it goes on for so long; without, the same is asked at every run. What it says is in stdout."""
+    config = asked.log.with_name(f"{role}.toml")
+    config.write_text(_config(asked), encoding="utf-8")
+    told = {"role": role, "known": dict(asked.known), "tokens": dict(asked.tokens), "secrets": asked.secrets, "spared": asked.spared}
+    environment = {**os.environ, "HEADRACE_FUZZ_API": json.dumps(told), "SCHEMATHESIS_HOOKS": "fuzz.api.hooks", "PYTHONPATH": str(ROOT)}
+    arguments = ["--url", asked.url, "--checks", ",".join(_CHECKS)]
+    arguments += ["--max-examples", str(examples), "--continue-on-failure", "--no-color", "--request-timeout", str(_LIMIT_SECONDS)]
+    arguments += ["--suppress-health-check", "all"]
+    if seconds is not None:
+        arguments += ["--generation-database", "none", "--phases", "coverage,fuzzing,stateful", "--max-time", str(seconds)]
+    else:
+        arguments += ["--phases", "coverage,fuzzing", "--generation-deterministic", "--no-shrink"]
+    if seed is not None:
+        arguments += ["--seed", str(seed)]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", str(_DOCUMENT), *arguments]
+    return subprocess.run(command, cwd=asked.log.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+
+
+def _config(asked: Asked) -> str:
+    """Where generated values alone would seldom meet something that is there."""
+    known = asked.known
+    words = {
+        "volumes": known["volume"],
+        "regions": known["region"],
+        "ids": (*known["node"], *known["volume_id"], *known["acceleration"], *known["token"]),
+        "accelerations": known["acceleration"],
+        "digests": known["digest"],
+        "endpoints": _ENDPOINTS,
+        "etags": ("*", '"x-1"', 'W/"x-1", *'),
+        **{f"sent{number}": (key,) for number, key in enumerate(SENT)},
+    }
+    places = {
+        "query.region": "regions", "query.volume": "volumes", "query.object_id": "ids", "header.If-Match": "etags",
+        "body.region": "regions", "body.endpoint": "endpoints", "body.digest": "digests", "body.held[*].acceleration": "accelerations",
+        "body.listing[*]": "accelerations",
+    }  # fmt: skip
+    for number, field in enumerate(("access_key", "secret_key", "session_token")):
+        places[f"body.{field}"] = places[f"body.credentials.{field}"] = f"sent{number}"
+    lines = [f"[dictionaries.{name}]\nvalues = {json.dumps(values)}" for name, values in words.items()]
+    lines += ["[parameters]", *(f'"{place}" = {{ dictionary = "{name}", probability = 0.7 }}' for place, name in places.items())]
+    return "\n".join(lines) + "\n"
