@@ -164,7 +164,8 @@ async def remove(session: AsyncSession, row: Node) -> None:
 
 def state_of(row: Node, now: datetime) -> Literal["ready", "draining", "lost"]:
     """`lost`, `draining` or `ready`."""
-    if now - row.heard > LOST_AFTER:
+    # A clock that was set back must not show a node that is gone as there until it has caught up.
+    if abs(now - row.heard) > LOST_AFTER:
         return "lost"
     return "draining" if row.draining else "ready"
 
