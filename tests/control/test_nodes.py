@@ -56,6 +56,34 @@ def test_a_node_joins_once_with_a_token(place: Place, region: str) -> None:
     assert len(list(place.admin.nodes())) == 1
 
 
+def test_a_join_token_that_is_found_later_is_worth_nothing(place: Place, region: str) -> None:
+    """By whoever, under whatever name, once its node was heard, or is removed; and as nothing but a join token."""
+    token = place.admin.create_join_token(region)["token"]
+    with place.control.client(token) as found:
+        with place.control.client(found.enrol("gpu-1", {}, TOLD)["token"]) as node:
+            node.heartbeat(TOLD)
+
+        def refused() -> None:
+            for call in (
+                lambda: found.enrol("gpu-1", {}, TOLD),
+                lambda: found.enrol("gpu-2", {}, TOLD),
+                lambda: found.heartbeat(TOLD),
+                found.login,
+                lambda: list(found.regions()),
+            ):
+                with pytest.raises(ControlFailure) as caught:
+                    call()
+                assert caught.value.code == "unauthenticated"
+
+        refused()
+        place.admin.remove_node(next(place.admin.nodes())["id"])
+        refused()
+        place.admin.delete_region(region)
+        place.admin.create_region({"name": region})
+        refused()
+    assert list(place.admin.nodes()) == []
+
+
 def test_a_join_token_ends(place: Place, region: str) -> None:
     token = place.admin.create_join_token(region, 60)["token"]
     place.control.clock.advance(timedelta(seconds=61))
