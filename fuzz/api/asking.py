@@ -20,25 +20,23 @@ _LIMIT_SECONDS = 30
 # Hosts that are none, that nobody may reach, and that say more than a host.
 _ENDPOINTS = (
     "http://127.0.0.1:9000", "https://10.0.0.1", "http://[::1]:9", "http://[fe80::1%25eth0]", "http://169.254.169.254", "https://[::ffff:a9fe:a9fe]",
-    "https://nowhere.invalid", "https://user:password@10.0.0.1", "http://h:99999", "http://2852039166", "https://a..b", "//x", "https://\u4f8b\u3048.jp",
+    "https://nowhere.invalid", f"https://user:{SENT[1]}@10.0.0.1", f"https://user:{SENT[1]}@h:99999", "http://2852039166", "https://a..b", "//x", "https://\u4f8b\u3048.jp",
     "https://oss-cn-hangzhou.aliyuncs.com", "https://qwen.oss-cn-hangzhou.aliyuncs.com", "https://cos.ap-guangzhou.myqcloud.com",
 )  # fmt: skip
 
-def ask(asked: Asked, role: str, *, examples: int, seconds: int | None = None, seed: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Asks as somebody of this role. With `seconds` it goes on for so long; without, the same is asked at every run. What it says is in stdout."""
+
+def ask(asked: Asked, role: str, *, phases: str, examples: int, seconds: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Asks as somebody of this role; what is found is in stdout. With `seconds` it goes on so long, without it is drawn alike each time."""
     config = asked.log.with_name(f"{role}.toml")
     config.write_text(_config(asked), encoding="utf-8")
     told = {"role": role, "known": dict(asked.known), "tokens": dict(asked.tokens), "secrets": asked.secrets, "spared": asked.spared}
     environment = {**os.environ, "HEADRACE_FUZZ_API": json.dumps(told), "SCHEMATHESIS_HOOKS": "fuzz.api.hooks", "PYTHONPATH": str(ROOT)}
-    arguments = ["--url", asked.url, "--checks", ",".join(_CHECKS)]
-    arguments += ["--max-examples", str(examples), "--continue-on-failure", "--no-color", "--request-timeout", str(_LIMIT_SECONDS)]
-    arguments += ["--suppress-health-check", "all"]
-    if seconds is not None:
-        arguments += ["--generation-database", "none", "--phases", "coverage,fuzzing,stateful", "--max-time", str(seconds)]
-    else:
-        arguments += ["--phases", "coverage,fuzzing", "--generation-deterministic", "--no-shrink"]
-    if seed is not None:
-        arguments += ["--seed", str(seed)]
+    bound = ["--generation-deterministic"] if seconds is None else ["--generation-database", "none", "--max-time", str(seconds)]
+    arguments = [
+        "--url", asked.url, "--checks", ",".join(_CHECKS), "--phases", phases, "--max-examples", str(examples), *bound,
+        "--request-timeout", str(_LIMIT_SECONDS), "--suppress-health-check", "all", "--continue-on-failure", "--no-shrink", "--no-color",
+        "--warnings", "off",
+    ]  # fmt: skip
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", str(_DOCUMENT), *arguments]
     return subprocess.run(command, cwd=asked.log.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 

@@ -28,7 +28,7 @@ _ANSWER_MAX = 500_000
 
 
 @schemathesis.hook
-def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kwargs: dict[str, Any]) -> None:
+def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
     """Says who asks, keeps what the rest of the run needs, and waits for no change."""
     path = case.operation.path
     bearer = next((bearer for prefix, bearer in _BEARERS if path.startswith(prefix)), _TOLD["role"])
@@ -57,7 +57,7 @@ def _shorter(wait: object) -> object:
 
 
 @schemathesis.check
-def no_secret_comes_back(_context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case) -> None:
+def no_secret_comes_back(_context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]) -> None:
     """Keys come back to a node that needs them, and to nobody else."""
     if case.operation.path.endswith("/credentials") and case.operation.path.startswith("/v1/node/"):
         return
@@ -67,7 +67,7 @@ def no_secret_comes_back(_context: schemathesis.CheckContext, response: schemath
 
 
 @schemathesis.check
-def a_problem_is_whole(_context: schemathesis.CheckContext, response: schemathesis.Response, _case: schemathesis.Case) -> None:
+def a_problem_is_whole(_context: schemathesis.CheckContext, response: schemathesis.Response, _case: schemathesis.Case[Any]) -> None:
     """Whatever is refused is refused with a problem document, in both languages, of a bounded size."""
     assert len(response.content) < _ANSWER_MAX
     if response.status_code < 400:
