@@ -97,7 +97,7 @@ class ControlClient:
         self._answer("DELETE", _path("tokens", identifier))
 
     def events(self, **filters: str) -> Iterator[Document]:
-        """Newest first."""
+        """Newest first. Filters: `noun`, `object_id`, and times in RFC 3339: from `since` on, before `until`."""
         return self._pages("/v1/events", filters)
 
     def start_acceleration(self, volume: str, said: Mapping[str, Any], key: str | None = None) -> Document:
