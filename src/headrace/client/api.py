@@ -153,6 +153,10 @@ class ControlClient:
     def drain_node(self, identifier: str, *, draining: bool = True) -> Document:
         return self._document("PATCH", _path("nodes", identifier), json={"draining": draining})
 
+    def label_node(self, identifier: str, labels: Mapping[str, str | None]) -> Document:
+        """Sets labels, and takes away those that are None; others stay."""
+        return self._document("PATCH", _path("nodes", identifier), json={"labels": labels})
+
     def remove_node(self, identifier: str) -> None:
         self._answer("DELETE", _path("nodes", identifier))
 
