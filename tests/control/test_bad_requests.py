@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import socket
+import time
 import unicodedata
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +19,7 @@ from control.conftest import Place
 from headrace.client import ControlFailure
 from headrace.control import bodies
 from headrace.control.app import create_app
+from headrace.control.events.service import Subject, record
 from headrace.testing.nodes import TOLD
 
 
@@ -189,3 +194,64 @@ def test_every_route_declares_its_problems(place: Place) -> None:
             for status in ("401", "403", "404", "409", "412", "413", "422", "428", "503", "507"):
                 schema = operation["responses"][status]["content"]["application/problem+json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(place: Place) -> None:
+    """RFC 9110 asks for `Allow` with a 405."""
+    for path, allowed in (("/v1/regions", "GET, POST"), ("/v1/volumes/qwen", "DELETE, GET, PATCH"), ("/v1/login", "POST")):
+        answer = _ask(place, "PUT", path)
+        assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, "method-not-allowed", allowed)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "501", "9" * 5000, "1e3", "NaN", "", "5.5", "\u0665", "true", "10,20"])
+def test_a_page_has_a_bound(place: Place, limit: str) -> None:
+    for path in ("regions", "volumes", "nodes", "tokens", "events", "accelerations"):
+        answer = _ask(place, "GET", f"/v1/{path}", params={"limit": limit})
+        assert (path, answer.status_code, answer.json()["code"]) == (path, 422, "invalid")
+        assert answer.json()["fields"][0]["field"] == "limit"
+        assert len(answer.content) < 3000
+
+
+def test_the_largest_page_is_no_larger(place: Place) -> None:
+    plane = place.control.plane
+
+    async def many() -> None:
+        async with plane.database.writing() as session:
+            for number in range(501):
+                record(session, plane.clock, Subject("region", "x", f"r{number}", ""), "region-created", "admin")
+
+    asyncio.run_coroutine_threadsafe(many(), place.control.loop).result(30)
+    page = _ask(place, "GET", "/v1/events", params={"limit": "500", "noun": "region"}).json()
+    assert (len(page["items"]), page["next"] is None) == (500, False)
+    rest = _ask(place, "GET", "/v1/events", params={"limit": "500", "noun": "region", "after": page["next"]}).json()
+    assert (len(rest["items"]), rest["next"]) == (1, None)
+
+
+def test_a_body_of_unknown_length_has_the_same_bound(place: Place) -> None:
+    def parts() -> Iterator[bytes]:
+        while True:
+            yield bytes(2**16)
+
+    answer = _ask(place, "POST", "/v1/regions", content=parts())
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+def test_a_body_that_is_just_as_large_as_may_be_is_read(place: Place) -> None:
+    for length, status in ((bodies.BODY_MAX, 422), (bodies.BODY_MAX + 1, 413)):
+        content = b'{"name": 5}'.ljust(length)
+        answer = _ask(place, "POST", "/v1/regions", content=content, headers={"Content-Type": "application/json"})
+        assert (length, answer.status_code) == (length, status)
+
+
+def test_a_body_that_comes_byte_by_byte_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is for the whole: a byte now and then does not begin it anew."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 1.0)
+    where = urlsplit(place.control.url)
+    with socket.create_connection((where.hostname, where.port), timeout=0.1) as connection:
+        connection.sendall(b"POST /v1/regions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        answer, began = b"", time.monotonic()
+        while not answer and time.monotonic() - began < 20:
+            connection.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 ")

@@ -100,7 +100,7 @@ class ControlClient:
         self._answer("DELETE", _path("tokens", identifier))
 
     def events(self, **filters: str) -> Iterator[Document]:
-        """Newest first."""
+        """Newest first. Filters: `noun`, `object_id`, and times in RFC 3339: from `since` on, before `until`."""
         return self._pages("/v1/events", filters)
 
     def usage(self, **filters: str) -> Iterator[Document]:
@@ -234,6 +234,10 @@ class ControlClient:
 
     def drain_node(self, identifier: str, *, draining: bool = True) -> Document:
         return self._document("PATCH", _path("nodes", identifier), json={"draining": draining})
+
+    def label_node(self, identifier: str, labels: Mapping[str, str | None]) -> Document:
+        """Sets labels, and takes away those that are None; others stay."""
+        return self._document("PATCH", _path("nodes", identifier), json={"labels": labels})
 
     def remove_node(self, identifier: str) -> None:
         self._answer("DELETE", _path("nodes", identifier))

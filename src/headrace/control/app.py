@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from headrace.control import api
 from headrace.control.accelerations import node_routes as of_nodes
@@ -100,7 +101,16 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     code = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "invalid")
-    return _answer(request, refused(code))
+    answer = _answer(request, refused(code))
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods(request))
+    return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be asked at this address, by the document: each method is a route of its own, and the framework names that of one only."""
+    there = [methods for path, methods in request.app.openapi()["paths"].items() if compile_path(path)[0].match(request.url.path)]
+    return sorted({method.upper() for methods in there for method in methods})
 
 
 async def _away(request: Request, error: Exception) -> JSONResponse:

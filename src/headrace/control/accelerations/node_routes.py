@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +30,8 @@ router = APIRouter(prefix="/v1/node", tags=["nodes"], route_class=Guarded)
 # Less than what proxies let a request wait for an answer.
 _WAIT_MAX = 30.0
 _DIGEST = r"^[0-9a-f]{64}$"
+# JSON Schema has no word for bytes that are no text: OpenAPI 3.1 says nothing of their form.
+_BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {}}}
 Listing = Annotated[int, Query(ge=1, le=2**31 - 1, description="The listing that this answers.")]
 Digest = Annotated[str, Path(pattern=_DIGEST)]
 Part = Annotated[int, Path(ge=0, lt=snapshots.PARTS_MAX)]
@@ -150,7 +152,12 @@ async def node_credentials(identifier: IdPath, control: Control, identity: OfNod
     return Credentials(revision=volume.revision, access_key=keys.access_key, secret_key=keys.secret_key, session_token=keys.session_token)
 
 
-@router.put("/accelerations/{identifier}/snapshots/{digest}/{part}", operation_id="send_snapshot_part", status_code=204)
+@router.put(
+    "/accelerations/{identifier}/snapshots/{digest}/{part}",
+    operation_id="send_snapshot_part",
+    status_code=204,
+    openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
+)
 async def send_snapshot_part(
     identifier: IdPath, digest: Digest, part: Part, listing: Listing, request: Request, control: Control, identity: OfNode
 ) -> None:
@@ -161,7 +168,7 @@ async def send_snapshot_part(
         await pulls.keep_part(session, control.clock, row, identity.id, listing, digest, part, content)
 
 
-@router.get("/snapshots/{digest}/{part}", operation_id="snapshot_part")
+@router.get("/snapshots/{digest}/{part}", operation_id="snapshot_part", response_class=Response, responses={200: {"content": _BYTES}})
 async def snapshot_part(digest: Digest, part: Part, control: Control, _identity: OfNode) -> Response:
     """A part of a snapshot."""
     async with control.database.reading() as session:
