@@ -20,7 +20,8 @@ from headrace.control.pages import After, Limit, PageOf
 from headrace.control.problems import refused
 from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded, allowed
-from headrace.control.texts import IdPath, LabelValue, Line, NamePath, Sought, SoughtId, SoughtName
+from headrace.control.tasks.documents import SoughtVersion
+from headrace.control.texts import IdPath, LabelValue, Line, NamePath, SoughtId, SoughtName
 from headrace.control.tokens.caller import Caller
 from headrace.control.volumes import service as volumes
 from headrace.control.warmups import service
@@ -39,7 +40,7 @@ class WarmupCreation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     selection: SelectionDocument = SelectionDocument()
-    version: Annotated[str | None, Field(max_length=63, description="A number, as `v3`, or a label; else the current one."), Sought] = None
+    version: Annotated[SoughtVersion | None, Field(description="A number, as `v3`, or a label; else the current one.")] = None
     nodes: Annotated[list[SoughtId], Field(max_length=_NODES_MAX)] = []
     labels: Annotated[dict[Line, LabelValue], Field(max_length=64)] = {}
 
