@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 # A session makes one client at a time.
 _SESSION_LOCK = threading.Lock()
 
