@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -248,11 +249,17 @@ def _line(finding: Document, language: str) -> str:
     return f"  {finding['field']}: {finding['cause'][tongue]}; {finding['remedy'][tongue]}"
 
 
-def _trust(certificates: str | None) -> ssl.SSLContext | bool:
+def _trust(certificates: str | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=certificates) if certificates else True
+        return ssl.create_default_context(cafile=certificates) if certificates else _usual_trust()
     except OSError as error:  # an SSLError too
         raise UsageError("bad-setting", f"ca: {certificates} can't be used: {error}; give a file of certificates in PEM") from None
+
+
+@functools.cache
+def _usual_trust() -> ssl.SSLContext:
+    """What httpx trusts by itself, read from the disk once: it takes 20 ms, which a process with many clients need not spend for each."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _keyed(key: str | None) -> dict[str, str]:
