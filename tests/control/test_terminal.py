@@ -159,9 +159,9 @@ def test_what_others_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -
     assert len(shown.splitlines()) == 3
 
 
-def test_a_refusal_is_shown_on_lines_of_its_own(place: Place) -> None:
+def test_a_refusal_is_shown_on_lines_of_its_own(common: Place) -> None:
     with pytest.raises(ControlFailure) as caught:
-        place.admin.volume("\x1b[31m")
+        common.admin.volume("\x1b[31m")
     assert "\x1b" not in caught.value.message
 
 

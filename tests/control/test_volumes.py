@@ -77,9 +77,9 @@ def test_read_only_is_noted_and_nothing_is_written(place: Place, origins: Origin
         ({"nonsense": 1}, "invalid", "nonsense"),
     ],
 )
-def test_bad_input_names_the_field_and_stores_nothing(place: Place, origins: Origins, changes: dict[str, object], code: str, field: str) -> None:
+def test_bad_input_names_the_field_and_stores_nothing(common: Place, origins: Origins, changes: dict[str, object], code: str, field: str) -> None:
     with pytest.raises(ControlFailure) as caught:
-        place.admin.create_volume(origins.volume("qwen", **changes))
+        common.admin.create_volume(origins.volume("qwen", **changes))
     problem = caught.value.problem
     assert (problem["code"], field in [found["field"] for found in problem["fields"]]) == (code, True), problem
     for found in problem["fields"]:
@@ -89,8 +89,8 @@ def test_bad_input_names_the_field_and_stores_nothing(place: Place, origins: Ori
         assert found["remedy"]["zh"]
     assert SECRET not in str(problem)
     assert "pass" not in problem["detail"]
-    assert list(place.admin.volumes()) == []
-    assert list(place.admin.events(noun="volume")) == []
+    assert list(common.admin.volumes()) == []
+    assert list(common.admin.events(noun="volume")) == []
 
 
 def test_the_root_needs_a_confirmation(place: Place, origins: Origins) -> None:
