@@ -196,7 +196,7 @@ def test_kept_keys_go_to_no_other_server(place: Place, origins: Origins) -> None
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Thief)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         there = f"http://127.0.0.1:{server.server_port}"
         for changes in (
