@@ -25,6 +25,7 @@ from headrace.testing.origin import Origin
 FEATURES = ("passthrough", "resend", "direct-mmap", "large-reads", "epoch")
 # HEADRACE_KERNEL_MASK of a kernel that has none of them.
 EVERYTHING = ",".join(FEATURES)
+_GONE_SECONDS = 5.0
 COMMAND = str(Path(sys.executable).with_name("headrace"))
 
 
@@ -102,7 +103,11 @@ class Headrace:
         if client is None:
             return {"node": None, "mounts": []}
         with client:
-            return dict(client.call("status", directory=None))
+            answer = client.call("status", directory=None)
+            # What the node holds for a connection is gone afterwards, as it is after a command.
+            client.hang_up()
+            client.wait_closed(_GONE_SECONDS)
+        return dict(answer)
 
     def node_pid(self) -> int:
         return int(self.status()["node"]["pid"])
