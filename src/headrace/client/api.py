@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import ssl
 import time
@@ -362,9 +363,17 @@ def _line(finding: Document, language: str) -> str:
 def _trust(url: str, certificates: str | None) -> ssl.SSLContext | bool:
     """What vouches for a server. Loading authorities takes longer than a request, and without TLS they are not asked."""
     try:
-        return ssl.create_default_context(cafile=certificates) if certificates else not url.startswith("http://")
+        if certificates:
+            return ssl.create_default_context(cafile=certificates)
+        return False if url.startswith("http://") else _usual_trust()
     except OSError as error:  # an SSLError too
         raise UsageError("bad-setting", f"ca: {certificates} can't be used: {error}; give a file of certificates in PEM") from None
+
+
+@functools.cache
+def _usual_trust() -> ssl.SSLContext:
+    """What httpx trusts by itself, read from the disk once: it takes 20 ms, which a process with many clients need not spend for each."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _keyed(key: str | None) -> dict[str, str]:
