@@ -31,7 +31,7 @@ test: check $(VENV)/.fuzz
 	cargo test --quiet
 	cargo test --quiet $(MODEL) --test schedules
 	$(FUZZ) --seconds 5
-	$(PY) -m pytest
+	$(PY) -m tests
 	HEADRACE_TEST_MASK=everything $(PY) -m pytest $(MASKED)
 
 # What an older kernel must do as well: these once more without any feature that only newer ones have.
