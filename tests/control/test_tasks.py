@@ -295,6 +295,34 @@ def test_nodes_hear_at_once_of_new_keys(place: Place, active: SimulatedNode, ori
     assert active.items()["qwen"]["origin"]["revision"] == 2
 
 
+def test_a_ceiling_is_shared_by_the_nodes_that_may_read(place: Place, one: SimulatedNode, origins: Origins) -> None:
+    place.admin.create_volume(origins.volume("slow", bandwidth=1000, requests=3))
+    place.admin.start_acceleration("slow", {"region": "zj-1", "placement": {"kind": "labels", "labels": {"gpu": "H800"}}})
+
+    def shares(node: SimulatedNode) -> tuple[int, int]:
+        origin = node.items()["slow"]["origin"]
+        return origin["bandwidth"], origin["requests"]
+
+    one.publish("slow", b"list 1")
+    assert shares(one) == (1000, 3)
+    with SimulatedNode.join(place.admin, "zj-1", "gpu-2", gpu="A100").client as client:
+        other = SimulatedNode(client, "gpu-2")
+        other_id = next(shown["id"] for shown in place.admin.nodes() if shown["name"] == "gpu-2")
+        assert shares(one) == (1000, 3)
+        made = place.admin.create_task({"region": "zj-1", "node": other_id, "mounts": [{"volume": "slow", "path": "/mnt/a"}]})
+        assert shares(one) == (500, 1)
+        assert client.node_task(made["id"])["mounts"][0]["origin"]["bandwidth"] == 500
+        place.admin.end_task(made["id"])
+        assert shares(one) == (1000, 3)
+        warmup = place.admin.start_warmup("slow", "zj-1", {"nodes": [other_id]})
+        assert shares(other) == (500, 1)
+        place.admin.cancel_warmup(warmup["id"])
+        place.admin.create_region({"name": "bj-1"})
+        with SimulatedNode.join(place.admin, "bj-1", "far", gpu="H800").client:
+            place.admin.start_acceleration("slow", {"region": "bj-1"})
+            assert shares(one) == (500, 1)
+
+
 def test_users_see_and_handle_own_tasks(place: Place, active: SimulatedNode, origins: Origins) -> None:
     with place.user("ann") as ann, place.user("bob") as bob:
         ann.create_volume(origins.volume("hers"))

@@ -1,6 +1,7 @@
 //! How much at once: an adaptive limit on requests, and optional ceilings per second.
 
 use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Additive increase, multiplicative decrease on "slow down", as TCP does it.
@@ -61,25 +62,45 @@ impl Limit {
     }
 }
 
-/// A ceiling per second: a token bucket that may hold a quarter of a second's worth, and goes into debt instead of splitting what was asked.
+/// A ceiling per second, or none: a token bucket that may hold a quarter of a second's worth, and goes into debt instead of splitting what was asked.
 pub(crate) struct Rate {
+    /// Whether there is a ceiling: most have none, and take no lock.
+    is_set: AtomicBool,
+    bucket: Mutex<Bucket>,
+}
+
+struct Bucket {
     per_second: f64,
-    state: Mutex<(f64, Instant)>,
+    level: f64,
+    at: Instant,
 }
 
 impl Rate {
-    pub(crate) fn new(per_second: f64) -> Self {
-        Self { per_second: per_second.max(1.0), state: Mutex::new((0.0, Instant::now())) }
+    pub(crate) fn new(per_second: Option<f64>) -> Self {
+        let bucket = Bucket { per_second: per_second.unwrap_or_default().max(1.0), level: 0.0, at: Instant::now() };
+        Self { is_set: AtomicBool::new(per_second.is_some()), bucket: Mutex::new(bucket) }
+    }
+
+    /// Another ceiling from now on. Who waits already waits as long as was said.
+    pub(crate) fn set(&self, per_second: Option<f64>) {
+        let mut bucket = self.bucket.lock();
+        bucket.per_second = per_second.unwrap_or_default().max(1.0);
+        bucket.level = 0.0;
+        bucket.at = Instant::now();
+        self.is_set.store(per_second.is_some(), Relaxed);
     }
 
     /// Takes `amount` and says how long to wait for it.
     pub(crate) fn take(&self, amount: f64) -> Duration {
-        let mut state = self.state.lock();
+        if !self.is_set.load(Relaxed) {
+            return Duration::ZERO;
+        }
+        let mut bucket = self.bucket.lock();
         let now = Instant::now();
-        let gained = now.duration_since(state.1).as_secs_f64() * self.per_second;
-        state.0 = (state.0 + gained).min(self.per_second / 4.0) - amount;
-        state.1 = now;
-        Duration::from_secs_f64((-state.0 / self.per_second).max(0.0))
+        let gained = now.duration_since(bucket.at).as_secs_f64() * bucket.per_second;
+        bucket.level = (bucket.level + gained).min(bucket.per_second / 4.0) - amount;
+        bucket.at = now;
+        Duration::from_secs_f64((-bucket.level / bucket.per_second).max(0.0))
     }
 }
 
@@ -99,8 +120,20 @@ mod tests {
 
     #[test]
     fn a_rate_makes_what_exceeds_it_wait() {
-        let rate = Rate::new(1000.0);
+        let rate = Rate::new(Some(1000.0));
         let waits: Vec<_> = (0..10).map(|_| rate.take(500.0)).collect();
         assert!(waits[9] > Duration::from_secs(4) && waits[9] < Duration::from_secs(6), "{waits:?}");
+    }
+
+    #[test]
+    fn a_ceiling_comes_changes_and_goes() {
+        let rate = Rate::new(None);
+        assert_eq!(rate.take(1e12), Duration::ZERO);
+        rate.set(Some(1000.0));
+        assert!(rate.take(2000.0) > Duration::from_secs(1));
+        rate.set(Some(1e9));
+        assert!(rate.take(1000.0) < Duration::from_millis(1));
+        rate.set(None);
+        assert_eq!(rate.take(1e12), Duration::ZERO);
     }
 }

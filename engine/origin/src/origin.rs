@@ -29,8 +29,8 @@ pub struct Origin {
     pub(crate) limit: Limit,
     pub(crate) counters: Live,
     pub(crate) hedging: Hedging,
-    byte_rate: Option<Rate>,
-    request_rate: Option<Rate>,
+    byte_rate: Rate,
+    request_rate: Rate,
     identity: OriginIdentity,
 }
 
@@ -85,8 +85,8 @@ impl Origin {
             limit: Limit::new(config.max_connections),
             counters: Live::default(),
             hedging: Hedging::default(),
-            byte_rate: config.max_bytes_per_second.map(|r| Rate::new(r as f64)),
-            request_rate: config.max_requests_per_second.map(|r| Rate::new(f64::from(r))),
+            byte_rate: Rate::new(config.max_bytes_per_second.map(|r| r as f64)),
+            request_rate: Rate::new(config.max_requests_per_second.map(f64::from)),
             identity,
             config,
         }))
@@ -95,6 +95,12 @@ impl Origin {
     /// Replaces the credentials; requests from now on use them.
     pub fn set_credentials(&self, credentials: Credentials) {
         *self.credentials.write() = Some(credentials);
+    }
+
+    /// Replaces the ceilings of bytes and of requests per second; `None` is none.
+    pub fn set_ceilings(&self, bytes: Option<u64>, requests: Option<u32>) {
+        self.byte_rate.set(bytes.map(|r| r as f64));
+        self.request_rate.set(requests.map(f64::from));
     }
 
     /// The endpoint in one spelling, and the bucket.
@@ -181,7 +187,7 @@ impl Origin {
     /// Sends a request over an idle connection, or a new one.
     pub(crate) fn send(&self, request: &Request<'_>, deadline: Instant) -> Result<Lease<'_>, OriginError> {
         let wire = self.compose(request)?;
-        self.pace(self.request_rate.as_ref(), 1.0);
+        self.pace(&self.request_rate, 1.0);
         Live::add(&self.counters.requests, 1);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -242,20 +248,22 @@ impl Origin {
     }
 
     pub(crate) fn pace_bytes(&self, bytes: usize) {
-        self.pace(self.byte_rate.as_ref(), bytes as f64);
+        self.pace(&self.byte_rate, bytes as f64);
     }
 
-    fn pace(&self, rate: Option<&Rate>, amount: f64) {
-        if let Some(rate) = rate {
-            let until = Instant::now() + rate.take(amount);
-            // In slices: many may owe the ceiling seconds each, and an origin that is taken away is not waited for.
-            while !self.pool.stopped() {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                std::thread::sleep(left.min(PACE_SLICE));
+    fn pace(&self, rate: &Rate, amount: f64) {
+        let wait = rate.take(amount);
+        if wait.is_zero() {
+            return;
+        }
+        let until = Instant::now() + wait;
+        // In slices: many may owe the ceiling seconds each, and an origin that is taken away is not waited for.
+        while !self.pool.stopped() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
             }
+            std::thread::sleep(left.min(PACE_SLICE));
         }
     }
 }

@@ -97,6 +97,13 @@ impl Engine {
         Ok(())
     }
 
+    #[pyo3(signature = (origin_id, *, max_bytes_per_second, max_requests_per_second))]
+    fn set_ceilings(&self, origin_id: &str, max_bytes_per_second: Option<u64>, max_requests_per_second: Option<u32>) -> PyResult<()> {
+        let (origin, _) = self.origin(origin_id)?;
+        origin.set_ceilings(max_bytes_per_second, max_requests_per_second);
+        Ok(())
+    }
+
     fn head<'py>(&self, py: Python<'py>, origin_id: &str, key: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
         let (origin, _) = self.origin(origin_id)?;
         let head = match py.detach(|| origin.head(key, Instant::now() + CHECK_DEADLINE)) {

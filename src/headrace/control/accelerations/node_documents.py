@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace.control.accelerations import queries
 from headrace.control.accelerations.documents import SelectionDocument
 from headrace.control.accelerations.models import Acceleration, Version
-from headrace.control.volumes import service as volumes
 
 
 class OriginDocument(BaseModel):
@@ -95,13 +94,13 @@ async def items_of(
     session: AsyncSession,
     rows: Sequence[Acceleration],
     *,
+    origins: Mapping[str, dict[str, Any]],
     listings: Mapping[str, int],
     holds: Mapping[str, int | None],
     comparisons: Mapping[str, Asked],
     warmups: Mapping[str, Sequence[Warmed]],
 ) -> list[Item]:
     """What a node should do about accelerations; a question to the database for all, not for each."""
-    origins = await volumes.for_nodes_by_id(session, {row.volume_id for row in rows})
     versions = await queries.versions_of_all(session, [row.id for row in rows])
     return [
         Item(

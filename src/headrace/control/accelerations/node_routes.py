@@ -15,6 +15,7 @@ from headrace.control.accelerations.names import names_of
 from headrace.control.accelerations.node_documents import Item, items_of
 from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.sweeping import candidates
+from headrace.control.ceilings import shared
 from headrace.control.comparisons import service as comparisons
 from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
@@ -137,7 +138,9 @@ async def desired(
         asked, warmed = await comparisons.asked_of(session, node.id), await warmups.asked_of(session, node.id)
         listings = {row.id: row.listing for row in rows if row.lister == node.id}
         holds = {row.id: _to_hold(row, node.id, there) for row in rows}
-        items = await items_of(session, rows, listings=listings, holds=holds, comparisons=asked, warmups=warmed)
+        origins = await volumes.for_nodes_by_id(session, {row.volume_id for row in rows})
+        origins = await shared(session, control.clock, node.id, origins)
+        items = await items_of(session, rows, origins=origins, listings=listings, holds=holds, comparisons=asked, warmups=warmed)
     return Desired(version=version, draining=node.draining, accelerations=items)
 
 

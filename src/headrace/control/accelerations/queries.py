@@ -58,6 +58,11 @@ async def ids_of_volume(session: AsyncSession, volume_id: str) -> list[str]:
     return list(await session.scalars(select(Acceleration.id).where(Acceleration.volume_id == volume_id)))
 
 
+async def of_volumes(session: AsyncSession, volume_ids: Sequence[str]) -> Sequence[Acceleration]:
+    """Accelerations of several volumes, in all regions."""
+    return (await session.scalars(select(Acceleration).where(Acceleration.volume_id.in_(volume_ids)))).all()
+
+
 async def by_id(session: AsyncSession, identifier: str, *, lock: bool = False) -> Acceleration:
     row = await lookup(session, identifier, lock=lock)
     if row is None:

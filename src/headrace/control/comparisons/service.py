@@ -82,6 +82,12 @@ async def asked_of(session: AsyncSession, node_id: str) -> dict[str, Comparison]
     return {row.acceleration_id: row for row in found}
 
 
+async def readers(session: AsyncSession, accelerations: Sequence[str]) -> dict[str, set[str]]:
+    """Nodes that compare, by the acceleration."""
+    query = select(Comparison).where(Comparison.acceleration_id.in_(accelerations), Comparison.ended.is_(None))
+    return {row.acceleration_id: {row.node_id} for row in await session.scalars(query)}
+
+
 async def find(session: AsyncSession, acceleration_id: str, identifier: str) -> Comparison:
     """The comparison of this id. Raises `not-found`."""
     row = await session.get(Comparison, identifier)

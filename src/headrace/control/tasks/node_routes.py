@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from headrace.control.accelerations import queries, uses
 from headrace.control.accelerations.node_documents import OriginDocument, version_wanted
+from headrace.control.ceilings import shared
 from headrace.control.nodes.identity import OfNode
 from headrace.control.problems import Text, refused
 from headrace.control.requests import Control, Guarded
@@ -26,18 +27,19 @@ async def node_task(identifier: IdPath, control: Control, identity: OfNode) -> N
         if row is None or row.node_id != identity.id or row.ended is not None:
             raise refused("not-found", noun="task", name=identifier)
         used = {use.ordinal: (use, found) for use, found in (await uses.of_tasks(session, [row.id]))[row.id]}
+        origins = await volumes.for_nodes_by_id(session, {found.volume_id for _, found in used.values()})
+        origins = await shared(session, control.clock, identity.id, origins)
         mounts = []
         for mount in await service.mounts_of(session, row.id):
             use, found = used[mount.ordinal]
             number = found.current if use.follow else use.version
             version = await queries.version(session, found.id, number) if number is not None else None
-            volume = await volumes.by_id(session, found.volume_id)
             mounts.append(
                 NodeMount(
                     acceleration=found.id,
                     path=mount.path,
                     follow=mount.follow,
-                    origin=OriginDocument(**volumes.for_nodes(volume)),
+                    origin=OriginDocument(**origins[found.volume_id]),
                     version=version_wanted(version) if version is not None else None,
                 )
             )

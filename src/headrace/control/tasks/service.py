@@ -215,6 +215,15 @@ async def mounts_of_all(session: AsyncSession, identifiers: Sequence[str]) -> di
     return found
 
 
+async def readers(session: AsyncSession, accelerations: Sequence[str]) -> dict[str, set[str]]:
+    """Nodes that have tasks with mounts of accelerations, by their ids."""
+    query = select(TaskMount.acceleration_id, Task.node_id).join(Task, Task.id == TaskMount.task_id)
+    found: dict[str, set[str]] = {}
+    for acceleration, node in await session.execute(query.where(TaskMount.acceleration_id.in_(accelerations), Task.ended.is_(None))):
+        found.setdefault(acceleration, set()).update({node} if node is not None else ())
+    return found
+
+
 async def counts(session: AsyncSession, nodes: Collection[str]) -> dict[str, int]:
     """How many tasks run on each node; one without any is missing."""
     query = select(Task.node_id, func.count()).where(Task.node_id.in_(nodes), Task.ended.is_(None)).group_by(Task.node_id)

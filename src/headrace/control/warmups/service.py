@@ -129,6 +129,15 @@ async def asked_of(session: AsyncSession, node_id: str) -> dict[str, list[Warmup
     return found
 
 
+async def readers(session: AsyncSession, accelerations: Sequence[str]) -> dict[str, set[str]]:
+    """Nodes that warm-ups of accelerations are for, by their ids."""
+    query = select(Warmup.acceleration_id, WarmupNode.node_id).join(WarmupNode, WarmupNode.warmup_id == Warmup.id)
+    found: dict[str, set[str]] = {}
+    for acceleration, node in await session.execute(query.where(Warmup.acceleration_id.in_(accelerations), Warmup.ended.is_(None))):
+        found.setdefault(acceleration, set()).add(node)
+    return found
+
+
 async def find(session: AsyncSession, caller: Caller, identifier: str, *, lock: bool = False) -> Warmup:
     """The warm-up of this id. Raises `not-found`, also for one that the caller may not see."""
     row = await lookup(session, identifier, lock=lock)

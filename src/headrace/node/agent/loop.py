@@ -214,6 +214,8 @@ class Agent:
         missing = self._missing = self._fetch(desired) if desired is not self._fetched or self._missing else frozenset()
         self._fetched = desired
         released = not self._holding.ending() and self._releasing.step(desired.digests, missing)
+        for item in desired.items:
+            self._origins.limit(item.origin)
         self._holding.step(desired)
         self._kept.step(desired)
         return bool(missing), released

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from headrace.node.agent.desired import Origin
-from headrace.node.engines import add_origin
+from headrace.node.engines import add_origin, ceiling
 
 if TYPE_CHECKING:
     from headrace._engine import Engine
@@ -43,6 +43,7 @@ class Origins:
         self._keys: dict[str, dict[str, Any]] = {entry["origin_id"]: _keys(entry["origin"]) for entry in self._tasks()}
         self._known = set(self._keys)
         self._lent: Counter[str] = Counter()
+        self._ceilings: dict[str, tuple[int, int]] = {}
 
     def add(self, origin: Origin) -> str:
         """Makes it known; its name. That suffices to ask what is held of it."""
@@ -51,7 +52,20 @@ class Origins:
             if name not in self._known:
                 add_origin(self._engine, self._settings, name, origin.bucket, _document(origin, {}), learn_order=False)
                 self._known.add(name)
+                self._ceilings[name] = (origin.bandwidth, origin.requests)
         return name
+
+    def limit(self, origin: Origin) -> None:
+        """Has one that is known keep this node's share of the volume's ceilings, as it is now."""
+        name, said = name_of(origin), (origin.bandwidth, origin.requests)
+        with self._lock:
+            if name in self._known and self._ceilings.get(name) != said:
+                self._engine.set_ceilings(
+                    name,
+                    max_bytes_per_second=ceiling(origin.bandwidth, self._settings.origin_bandwidth),
+                    max_requests_per_second=ceiling(origin.requests, self._settings.origin_requests),
+                )
+                self._ceilings[name] = said
 
     def open(self, origin: Origin, *, anew: bool = False) -> str:
         """The same, with keys to read it; `anew` fetches them though there are some. Raises ControlFailure where they can't be fetched."""
@@ -92,6 +106,7 @@ class Origins:
                 self._engine.remove_origin(name)
                 self._known.discard(name)
                 self._keys.pop(name, None)
+                self._ceilings.pop(name, None)
 
     def _tasks(self) -> list[dict[str, Any]]:
         return [entry for entry in list(self._kept.mounts.values()) if "task" in entry]
