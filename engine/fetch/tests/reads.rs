@@ -4,9 +4,9 @@ use headrace_cache::{Cache, CacheConfig, CacheDirectory, ObjectIdentity};
 use headrace_fetch::{Directory, FetchConfig, Fetcher, Load, LoadLimits, Object, ObjectSpec, Order, Room, Source, Step};
 use headrace_origin::{BodySink, OriginError, Pinned};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1024 * 1024;
