@@ -74,7 +74,8 @@ MASTER_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
 @contextmanager
-def _place(state: Path, database: str | None) -> Iterator[Place]:
+def open_place(state: Path, database: str | None) -> Iterator[Place]:
+    """A control plane whose state is in a directory, and its administrator."""
     with control_plane(state, database, master_key=MASTER_KEY) as control:
         assert control.first_token is not None
         with control.client(control.first_token) as first:
@@ -85,19 +86,19 @@ def _place(state: Path, database: str | None) -> Iterator[Place]:
 
 @pytest.fixture
 def place(tmp_path: Path, database: str | None) -> Iterator[Place]:
-    with _place(tmp_path / "state", database) as own:
+    with open_place(tmp_path / "state", database) as own:
         yield own
 
 
 @pytest.fixture(scope="session")
 def common_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with _place(tmp_path_factory.mktemp("common") / "state", None) as common:
+    with open_place(tmp_path_factory.mktemp("common") / "state", None) as common:
         yield common
 
 
 @pytest.fixture(scope="session")
 def common_on_postgresql(tmp_path_factory: pytest.TempPathFactory, database_server: Postgres) -> Iterator[Place]:
-    with _place(tmp_path_factory.mktemp("common") / "state", database_server.create_database("common")) as common:
+    with open_place(tmp_path_factory.mktemp("common") / "state", database_server.create_database("common")) as common:
         yield common
 
 
@@ -129,10 +130,15 @@ class Origins:
         return said | changes
 
 
-@pytest.fixture
-def origins(server: Access) -> Origins:
+def new_origins(server: Access) -> Origins:
+    """A bucket with two files in a directory."""
     bucket = f"control-{next(_NUMBERS)}"
     server.create_bucket(bucket)
     server.put(bucket, "qwen/config.json", b"{}")
     server.put(bucket, "qwen/model.safetensors", bytes(range(256)))
     return Origins(server, bucket)
+
+
+@pytest.fixture
+def origins(server: Access) -> Origins:
+    return new_origins(server)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 
 from control.conftest import Place
 from headrace.client import ControlFailure
+from headrace.control.tokens.caller import SCOPES
 
 
 def _routes(common: Place) -> list[tuple[str, str]]:
@@ -18,7 +21,8 @@ def _routes(common: Place) -> list[tuple[str, str]]:
 
 def test_every_route_is_refused_without_a_token(common: Place) -> None:
     routes = _routes(common)
-    assert len(routes) > 10
+    document = json.loads((Path(__file__).parents[2] / "docs/reference/openapi.json").read_text())
+    assert len(routes) == sum(map(len, document["paths"].values())) > 50
     with httpx.Client(base_url=common.control.url) as client:
         for method, path in routes:
             for headers in ({}, {"Authorization": "Bearer hr_nonsense"}, {"Authorization": "Basic eDp5"}):
@@ -37,6 +41,40 @@ def test_every_route_is_refused_to_a_token_without_its_scope(common: Place) -> N
             # A body that is missing is told only to who may send one. What nodes ask is no business of people at all.
             expected = 401 if path.startswith("/v1/node/") or path == "/v1/enrol" else 403
             assert (method, path, answer.status_code) == (method, path, expected)
+
+
+# What changes nothing though it is no GET.
+READING = {"/v1/tasks/place"}
+# What has a token's own right, or is no business of people.
+OTHERS = ("/v1/login", "/v1/openapi.json", "/v1/enrol", "/v1/node/")
+
+
+def _people(common: Place) -> list[tuple[str, str, bool]]:
+    """Methods and paths for people, and whether each only reads."""
+    return [(method, path, method == "GET" or path in READING) for method, path in _routes(common) if not path.startswith(OTHERS)]
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_every_route_is_refused_to_who_may_only_do_the_other(common: Place, verb: str) -> None:
+    """An administrator's token too."""
+    scopes = [scope for scope in SCOPES if scope.endswith(f":{verb}")]
+    made = common.admin.create_token({"name": verb, "subject": "ops", "role": "admin", "scopes": scopes, "lasts_seconds": 3600})
+    with common.control.client(made["token"]) as ops:
+        for method, path, reads in _people(common):
+            if reads != (verb == "read"):
+                answer = ops._http.request(method, path)
+                assert (method, path, answer.status_code) == (method, path, 403)
+                assert answer.json()["cause"]["en"].count("the scope"), answer.json()
+
+
+def test_what_only_administrators_may_is_refused_to_users_with_every_scope(common: Place) -> None:
+    with common.user("alice") as alice:
+        for method, path, reads in _people(common):
+            noun = path.split("/")[2]
+            admins = noun == "tokens" or (noun in ("regions", "nodes", "join-tokens") and not reads)
+            answer = alice._http.request(method, path)
+            assert (method, path, answer.status_code == 403) == (method, path, admins)
+            assert not admins or "the role admin" in answer.json()["cause"]["en"]
 
 
 def test_tokens_are_the_administrators(common: Place) -> None:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from headrace.control.accelerations.states import ALLOWED, CHANGES, Condition, Happening, Operation, Situation, State, after, must_allow
 from headrace.control.problems import Problem
-
-PAGE = Path(__file__).parents[2] / "docs/concepts/states.md"
-
-
-def _table(heading: str) -> list[tuple[str, ...]]:
-    part = PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    rows = [line for line in part.splitlines() if line.startswith("|")]
-    return [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows[2:]]
+from support.states import table
 
 
 def test_the_page_shows_every_change() -> None:
-    shown = [(happens, before, then, condition) for happens, before, then, condition in _table("What changes a state")]
+    shown = [(happens, before, then, condition) for happens, before, then, condition in table("What changes a state")]
     assert shown == [(str(happening), str(state), str(to), str(condition)) for (state, happening), (to, condition) in CHANGES.items()]
 
 
@@ -32,7 +23,7 @@ def test_the_page_shows_what_may_be_done() -> None:
         plain = ", ".join(sorted(ALLOWED[situation].operations))
         return plain or f"none (operator: {', '.join(sorted(ALLOWED[situation].by_operator))})"
 
-    assert _table("What may be done") == [(name(s), operations(s), str(allowed.mount)) for s, allowed in ALLOWED.items()]
+    assert table("What may be done") == [(name(s), operations(s), str(allowed.mount)) for s, allowed in ALLOWED.items()]
 
 
 @pytest.mark.parametrize("state", State)
@@ -48,7 +39,7 @@ def test_what_is_not_in_the_table_does_not_happen(state: State, happening: Happe
 @pytest.mark.parametrize("situation", ALLOWED, ids=lambda s: f"{s.state} {s.condition} {s.has_snapshot}")
 @pytest.mark.parametrize("operation", Operation)
 @pytest.mark.parametrize("operator", [False, True])
-def test_operations_are_those_of_the_table(situation: Situation, operation: Operation, operator: bool) -> None:
+def test_operations_are_those_of_thetable(situation: Situation, operation: Operation, operator: bool) -> None:
     allowed = ALLOWED[situation]
     if operation in allowed.operations or (operator and operation in allowed.by_operator):
         must_allow(situation, operation, operator=operator)

@@ -323,6 +323,23 @@ def test_a_ceiling_is_shared_by_the_nodes_that_may_read(place: Place, one: Simul
             assert shares(one) == (500, 1)
 
 
+def test_a_node_hears_at_once_that_its_task_was_ended(place: Place, active: SimulatedNode) -> None:
+    """Its mounts are to end now, not when it renews the lease."""
+    node = _node_id(place)
+    ended, released, elsewhere = _task(place, node=node), _task(place, node=node), _task(place)
+    before = active.client.desired()["version"]
+    place.admin.end_task(elsewhere["id"])
+    assert active.client.desired()["version"] == before, "it is no node's"
+    place.admin.end_task(ended["id"])
+    assert active.client.desired(before, 5)["version"] == before + 1
+    place.admin.end_task(ended["id"])
+    place.admin.release("qwen", "zj-1", force=True)
+    before = active.client.desired(before + 1, 5)["version"]
+    _sweep(place)
+    assert place.admin.task(released["id"])["state"] == "ended"
+    assert active.client.desired(before, 5)["version"] == before + 1
+
+
 def test_users_see_and_handle_own_tasks(place: Place, active: SimulatedNode, origins: Origins) -> None:
     with place.user("ann") as ann, place.user("bob") as bob:
         ann.create_volume(origins.volume("hers"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 from contextlib import suppress
@@ -22,6 +21,8 @@ ROUNDS = 100  # each with a refresh, a mount and its end, and opens
 OPENS = 60  # a round
 # What the second half of the rounds may add to a process: far less than a thread's stack a round, and more than an allocator's mood.
 GROWTH_MIB = 6
+LOOKS = 5  # 10 ms apart
+CONNECTED = "03"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,23 @@ class Taken:
         return cls(len(links(pid)), int(status["Threads"]), int(status["RssAnon"].split()[0]) / 1024)
 
     @classmethod
-    def at_rest(cls, pids: tuple[int, ...]) -> list[Self]:
-        """What processes hold once no cached file is being written, synced or read any more."""
+    def at_rest(cls, headrace: Headrace, pids: tuple[int, ...]) -> list[Self]:
+        """What node and keeper hold once no cached file is written, synced or read any more, and the commands' connections have ended.
+
+        A connection's thread ends a moment after it: so what is held has to be the same some looks long.
+        """
+        socket = headrace.environment["HEADRACE_NODE"]
         wait_until("no work with cached files", lambda: not any(link.endswith(".data") for pid in pids for link in links(pid)))
-        return [cls.by(pid) for pid in pids]
+        wait_until("the end of connections", lambda: not connections(socket))
+        looks = [[cls.by(pid) for pid in pids]]
+
+        def same() -> bool:
+            looks.append([cls.by(pid) for pid in pids])
+            counts = [[(each.descriptors, each.threads) for each in look] for look in looks[-LOOKS:]]
+            return len(counts) == LOOKS and all(count == counts[0] for count in counts)
+
+        wait_until("rest", same)
+        return looks[-1]
 
 
 def links(pid: int) -> list[str]:
@@ -51,6 +65,12 @@ def links(pid: int) -> list[str]:
         with suppress(FileNotFoundError):  # closed meanwhile
             found.append(os.readlink(descriptor))
     return found
+
+
+def connections(path: str) -> int:
+    """How many a process that listens on a Unix socket has."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return sum(row[5] == CONNECTED and row[-1] == path for row in rows)
 
 
 def use(directory: Path, names: list[str], rounds: int) -> None:
@@ -110,14 +130,14 @@ def test_nothing_leaks(headrace: Headrace, bucket: Bucket) -> None:
             asking.call("umount", directory=str(other))
 
     everything(10)
-    status = json.loads(headrace.run("status", "--json").stdout)["node"]
+    status = headrace.status()["node"]
     pids = (status["pid"], status["keeper_pid"])
-    before = Taken.at_rest(pids)
+    before = Taken.at_rest(headrace, pids)
     everything(ROUNDS // 2)
-    middle = Taken.at_rest(pids)
+    middle = Taken.at_rest(headrace, pids)
     everything(ROUNDS // 2)
 
-    after = Taken.at_rest(pids)
+    after = Taken.at_rest(headrace, pids)
     assert [(each.descriptors, each.threads) for each in after] == [(each.descriptors, each.threads) for each in before]
     for now, then in zip(after, middle, strict=True):
         assert now.anonymous_mib <= then.anonymous_mib + GROWTH_MIB, (now, then)

@@ -35,8 +35,8 @@ class Fleet:
             self.join(own, name)
         return own
 
-    def join(self, own: Headrace, name: str, *options: str, url: str = "", token: str = "", check: bool = True) -> str:
-        own.environment["HEADRACE_JOIN_TOKEN"] = token or self.place.admin.create_join_token("zj-1")["token"]
+    def join(self, own: Headrace, name: str, *options: str, url: str = "", token: str = "", region: str = "zj-1", check: bool = True) -> str:
+        own.environment["HEADRACE_JOIN_TOKEN"] = token or self.place.admin.create_join_token(region)["token"]
         done = own.run("node", "join", url or self.place.control.url, "--name", name, *options, check=check)
         del own.environment["HEADRACE_JOIN_TOKEN"]
         return done.stdout + done.stderr
@@ -47,12 +47,12 @@ class Fleet:
     def start(self, name: str = "qwen", **more: object) -> None:
         self.place.admin.start_acceleration(name, {"region": "zj-1", **more})
 
-    def shown(self, name: str = "qwen") -> dict[str, Any]:
-        return dict(self.place.admin.acceleration(name, "zj-1"))
+    def shown(self, name: str = "qwen", region: str = "zj-1") -> dict[str, Any]:
+        return dict(self.place.admin.acceleration(name, region))
 
-    def until(self, state: str, name: str = "qwen", seconds: float = WAIT) -> dict[str, Any]:
+    def until(self, state: str, name: str = "qwen", seconds: float = WAIT, region: str = "zj-1") -> dict[str, Any]:
         """Waits for a state."""
-        return dict(until(f"{name} is {state}", lambda: shown if (shown := self.shown(name))["state"] == state else None, seconds))
+        return dict(until(f"{name} is {state}", lambda: shown if (shown := self.shown(name, region))["state"] == state else None, seconds))
 
     def sent(self, bucket: str) -> int:
         return self.server.sent_bytes(bucket)

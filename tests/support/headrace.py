@@ -105,8 +105,8 @@ class Headrace:
         with client:
             answer = client.call("status", directory=None)
             # What the node holds for a connection is gone afterwards, as it is after a command.
-            client.hang_up()
-            client.wait_closed(_GONE_SECONDS)
+            client.ask_no_more()
+            assert client.wait_closed(_GONE_SECONDS), f"the node keeps a connection that nobody uses\n{self.log()}"
         return dict(answer)
 
     def node_pid(self) -> int:

@@ -96,6 +96,45 @@ def denying_front(target: tuple[str, int], key: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+class Gate:
+    """An endpoint before a plain server where requests for one file wait while it is shut; all others are answered at once."""
+
+    def __init__(self, target: tuple[str, int], name: str) -> None:
+        self.url = ""
+        self._target = target
+        self._name = name.encode()
+        self._open = threading.Event()
+        self.open()
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def handle(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            head = _head(client)
+            if not head:
+                return
+            request, _, rest = head.partition(b"\r\n")
+            if request.split(b" ")[1].partition(b"?")[0].endswith(b"/" + self._name):
+                self._open.wait()
+            upstream = socket.create_connection(self._target)
+            upstream.sendall(request + b"\r\nConnection: close\r\n" + rest)
+            _join(client, upstream)
+
+
+@contextmanager
+def gate(target: tuple[str, int], name: str) -> Iterator[Gate]:
+    """A gate that is open."""
+    made = Gate(target, name)
+    with _serving(made.handle) as port:
+        made.url = f"http://127.0.0.1:{port}"
+        yield made
+        made.open()
+
+
 class Front:
     """A way to a plain server that can be shut, and opened again under the same address."""
 

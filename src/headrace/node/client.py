@@ -104,6 +104,11 @@ class Client:
         with contextlib.suppress(OSError):  # the node was first
             self._lines.socket.shutdown(socket.SHUT_RD)
 
+    def ask_no_more(self) -> None:
+        """Tells the node that nothing more will be asked: between calls it closes its end at once, which by hanging up it would not."""
+        with contextlib.suppress(OSError):  # the node was first
+            self._lines.socket.shutdown(socket.SHUT_WR)
+
     def wait_closed(self, seconds: float) -> bool:
         """After hanging up, waits until the node has closed its end, and so has cancelled or taken back what it was asked for."""
         end = select.poll()

@@ -66,8 +66,10 @@ class Seaweed(Access):
 
 
 @contextmanager
-def seaweed(*buckets: str, directory: Path | None = None, timeout: float = 60.0) -> Iterator[Seaweed]:
+def seaweed(*buckets: str, directory: Path | None = None, domain: str = "", timeout: float = 60.0) -> Iterator[Seaweed]:
     """A server with these buckets; its data goes to `directory`, or to a temporary one that is removed.
+
+    With a `domain` it also knows buckets by host names below that (`BUCKET.DOMAIN`); whoever asks for them has to find them on loopback.
 
     RuntimeError with the end of its log when it does not start within `timeout` seconds.
     """
@@ -76,7 +78,7 @@ def seaweed(*buckets: str, directory: Path | None = None, timeout: float = 60.0)
         data.mkdir(parents=True, exist_ok=True)
         log = Path(scratch) / "log"
         for _ in range(_STARTS):
-            with _server(data, log, timeout) as access:
+            with _server(data, log, domain, timeout) as access:
                 if access is None:
                     continue
                 for bucket in buckets:
@@ -88,7 +90,7 @@ def seaweed(*buckets: str, directory: Path | None = None, timeout: float = 60.0)
 
 
 @contextmanager
-def _server(data: Path, log: Path, timeout: float) -> Iterator[Seaweed | None]:
+def _server(data: Path, log: Path, domain: str, timeout: float) -> Iterator[Seaweed | None]:
     """One start on fresh ports; None when the process ended, or did not answer within `timeout` seconds."""
     *numbers, metrics = _free_ports(6)
     ports = dict(zip(("master", "volume", "filer", "s3", "admin"), numbers, strict=True))
@@ -96,7 +98,7 @@ def _server(data: Path, log: Path, timeout: float) -> Iterator[Seaweed | None]:
     environment = {"AWS_ACCESS_KEY_ID": access.access_key, "AWS_SECRET_ACCESS_KEY": access.secret_key}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*_command(data, ports), f"-metricsPort={metrics}"],
+            [*_command(data, ports), f"-metricsPort={metrics}", f"-s3.domainName={domain}"],
             env=os.environ | environment,
             cwd=data,
             stdin=subprocess.DEVNULL,

@@ -61,9 +61,14 @@ async def names(session: AsyncSession, identifiers: set[str]) -> dict[str, str]:
 
 async def bump(session: AsyncSession, identifier: str) -> None:
     """Something changed that nodes of this region must hear of. Raises `not-found` where it was deleted meanwhile: this takes its row's lock."""
-    found = await session.execute(update(Region).where(Region.id == identifier).values(desired=Region.desired + 1).returning(Region.id))
-    if found.first() is None:
+    if not await tell(session, identifier):
         raise refused("not-found", noun="region", name=identifier)
+
+
+async def tell(session: AsyncSession, identifier: str) -> bool:
+    """The same for what may outlive its region; whether it is there."""
+    found = await session.execute(update(Region).where(Region.id == identifier).values(desired=Region.desired + 1).returning(Region.id))
+    return found.first() is not None
 
 
 async def desired_versions(session: AsyncSession) -> dict[str, int]:

@@ -123,7 +123,7 @@ async def end_task(identifier: IdPath, body: Ending, control: Control, caller: W
     async with control.database.writing() as session:
         row = await service.find(session, caller, identifier, lock=True)
         because = Text(f"ended by {caller.subject}", f"由 {caller.subject} 结束")
-        await service.finish(session, control.clock, row, caller.subject, service.End.DONE, because, body.lease)
+        await service.end(session, control.clock, row, caller.subject, service.End.DONE, because, body.lease)
         return await _document(control, session, row)
 
 

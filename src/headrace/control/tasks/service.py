@@ -21,6 +21,7 @@ from headrace.control.events.service import Subject, record
 from headrace.control.ids import new_id
 from headrace.control.pages import Page, page
 from headrace.control.problems import Text, refused
+from headrace.control.regions import service as regions
 from headrace.control.tasks.models import Task, TaskMount
 from headrace.control.tokens.caller import Caller
 
@@ -118,6 +119,14 @@ def attach(session: AsyncSession, clock: Clock, row: Task, caller: Caller, lasts
     row.lease += 1
     row.lasts_seconds, row.lease_until = lasts_seconds, clock.now() + timedelta(seconds=lasts_seconds)
     record(session, clock, _subject(row), "task-attached", caller.subject, lease=row.lease)
+
+
+async def end(session: AsyncSession, clock: Clock, row: Task, who: str, how: End, because: Text, lease: int | None = None) -> None:
+    """Ends a task whose node, where it has one, does not know yet: it hears of it now, and not when it renews the lease."""
+    if row.ended is None:
+        await finish(session, clock, row, who, how, because, lease)
+        if row.node_id is not None:
+            await regions.tell(session, row.region_id)
 
 
 async def finish(session: AsyncSession, clock: Clock, row: Task, who: str, how: End, because: Text, lease: int | None = None) -> None:

@@ -21,7 +21,7 @@ async def sweep_lost(database: Database, clock: Clock) -> None:
             if row is None or row.ended is not None or reason is None:
                 await uses.end(session, clock.now(), identifier)
             else:
-                await service.finish(session, clock, row, "headrace", service.End.LOST, Text(reason["en"], reason["zh"]))
+                await service.end(session, clock, row, "headrace", service.End.LOST, Text(reason["en"], reason["zh"]))
 
 
 async def sweep_leases(database: Database, clock: Clock) -> None:

@@ -145,9 +145,10 @@ async def rotate_credentials(name: NamePath, body: Keys, control: Control, calle
 
 @router.post("/volumes/{name}/check", operation_id="check_volume")
 async def check_volume(name: NamePath, control: Control, caller: Writer) -> CheckDocument:
-    """Repeats the connection check of a volume, and keeps what it finds."""
+    """Repeats the connection check of a volume that is accelerated nowhere, and keeps what it finds."""
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
+        await _must_be_idle(session, row, "check")
         origin, read_only = service.origin_in(row), row.read_only
         credentials = await service.credentials_of(session, control.vault, row)
     findings = await _checked(control, origin, credentials, read_only=read_only)
