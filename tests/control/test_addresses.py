@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.control import settings
-from headrace.control.addresses import AddressRules
+from headrace.checking.addresses import AddressRules
 from headrace.errors import UsageError
 
 DEFAULT = settings.load({}, {"HOME": "/nonexistent"}).origins

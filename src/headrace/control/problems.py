@@ -10,27 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.checking.findings import Finding, Text
 from headrace.printable import printable
+
+__all__ = ["PROBLEMS", "Declared", "Finding", "Problem", "Text", "Wrong", "refused"]
 
 # Of a text from a request that a sentence repeats.
 _REPEATED_MAX = 100
-
-
-@dataclass(frozen=True)
-class Text:
-    """The same sentence in both languages; `{names}` are filled in."""
-
-    en: str
-    zh: str
-
-    def format(self, **values: object) -> Text:
-        """Filled in; a value that is a Text itself in its own language."""
-        english = {name: value.en if isinstance(value, Text) else value for name, value in values.items()}
-        chinese = {name: value.zh if isinstance(value, Text) else value for name, value in values.items()}
-        return Text(self.en.format(**english), self.zh.format(**chinese))
-
-    def document(self) -> dict[str, str]:
-        return {"en": self.en, "zh": self.zh}
 
 
 @dataclass(frozen=True)
@@ -177,26 +163,6 @@ class Wrong(ValueError):
     def __init__(self, cause: Text, remedy: Text) -> None:
         super().__init__(cause.en)
         self.cause, self.remedy = cause, remedy
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong with one field, or worth knowing about it."""
-
-    field: str
-    code: str
-    cause: Text
-    remedy: Text
-    level: str = "error"  # "error", "warning" or "note"
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "field": self.field,
-            "code": self.code,
-            "level": self.level,
-            "cause": self.cause.document(),
-            "remedy": self.remedy.document(),
-        }
 
 
 @dataclass

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from headrace.amounts import parse_seconds
-from headrace.control.addresses import AddressRules
+from headrace.checking.addresses import AddressRules
 from headrace.errors import UsageError
 from headrace.settings import Setting, names, read_config, values_of
 

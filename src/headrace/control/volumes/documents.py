@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
 
+from headrace.checking.origin import Credentials
 from headrace.control.problems import Text as Sentence
 from headrace.control.problems import Wrong
 from headrace.control.revisions import etag
 from headrace.control.texts import Name
 from headrace.control.volumes import service
-from headrace.control.volumes.origin import Credentials
 
 ProviderName = Literal["aliyun-oss", "tencent-cos", "aws-s3", "s3"]
 Text = Annotated[str, Field(max_length=1024)]

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.checking.check import check
+from headrace.checking.origin import Credentials, Origin
+from headrace.checking.providers import PROVIDERS
 from headrace.control.accelerations import queries
 from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
@@ -23,7 +26,6 @@ from headrace.control.revisions import IfMatch, must_match, must_not_differ
 from headrace.control.texts import NamePath, SoughtName
 from headrace.control.tokens.caller import Caller
 from headrace.control.volumes import service
-from headrace.control.volumes.check import check
 from headrace.control.volumes.documents import (
     CheckDocument,
     Keys,
@@ -34,8 +36,6 @@ from headrace.control.volumes.documents import (
     VolumeEdit,
 )
 from headrace.control.volumes.models import Volume
-from headrace.control.volumes.origin import Credentials, Origin
-from headrace.control.volumes.providers import PROVIDERS
 
 router = APIRouter(prefix="/v1", tags=["volumes"], route_class=Guarded)
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import httpcore
 
-from headrace.control.addresses import AddressRules
-from headrace.control.problems import Finding
-from headrace.control.volumes import refusals
-from headrace.control.volumes.origin import Credentials, Origin
-from headrace.control.volumes.probe import AddressDenied, Answer, AnswerTooLarge, NameUnknown, Probe, RedirectedAway
+from headrace.checking import refusals
+from headrace.checking.addresses import AddressRules
+from headrace.checking.findings import Finding
+from headrace.checking.origin import Credentials, Origin
+from headrace.checking.probe import AddressDenied, Answer, AnswerTooLarge, NameUnknown, Probe, RedirectedAway
 from headrace.printable import printable
 
-log = logging.getLogger("headrace.control")
+log = logging.getLogger("headrace.checking")
 
 # Keys that listings leave out: what a check wrote, should it have been killed before it could remove it.
 CHECK_NAME = ".headrace-check-"

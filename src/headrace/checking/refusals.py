@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from headrace.control.problems import Finding, Text
-from headrace.control.volumes.origin import Origin
-from headrace.control.volumes.probe import Answer
+from headrace.checking.findings import Finding, Text
+from headrace.checking.origin import Origin
+from headrace.checking.probe import Answer
 from headrace.printable import printable
 
 OPEN_THE_WAY = (
