@@ -55,14 +55,14 @@ class Sample:
     size: int
 
 
-async def check(origin: Origin, credentials: Credentials, rules: AddressRules, *, read_only: bool) -> list[Finding]:
-    """What is wrong with this origin, or worth knowing. Within a minute and a few seconds, whatever the server does."""
+async def check(origin: Origin, credentials: Credentials, rules: AddressRules, *, read_only: bool, seconds: float = _SECONDS_MAX) -> list[Finding]:
+    """What is wrong with this origin, or worth knowing. Within these seconds and a few more, whatever the server does."""
     found: list[Finding] = []
     try:
         async with Probe(origin, credentials, rules) as probe:
             one = _Check(probe, origin, found, read_only=read_only)
             try:
-                async with asyncio.timeout(_SECONDS_MAX):
+                async with asyncio.timeout(seconds):
                     await one.run()
             finally:
                 await one.tidy_up()
@@ -198,8 +198,8 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
     if isinstance(error, AddressDenied):
         return refusals.endpoint(
             "address-denied",
-            f"{error.host} is at {error.address}, where this control plane may not connect to",
-            f"{error.host} 位于 {error.address}，控制面不允许连接该地址",
+            f"{error.host} is at {error.address}, where a check may not connect to",
+            f"{error.host} 位于 {error.address}，连接校验不允许连接该地址",
             "give another endpoint, or have an administrator allow its network: control_origins_allow (HEADRACE_CONTROL_ORIGINS_ALLOW)",
             "请更换接入点，或请管理员放行其网段：control_origins_allow（HEADRACE_CONTROL_ORIGINS_ALLOW）",
         )

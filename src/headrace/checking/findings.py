@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,10 @@ class Text:
         chinese = {name: value.zh if isinstance(value, Text) else value for name, value in values.items()}
         return Text(self.en.format(**english), self.zh.format(**chinese))
 
+    @classmethod
+    def read(cls, said: Mapping[str, str]) -> Text:
+        return cls(said["en"], said["zh"])
+
     def document(self) -> dict[str, str]:
         return {"en": self.en, "zh": self.zh}
 
@@ -33,6 +38,11 @@ class Finding:
     remedy: Text
     level: str = "error"  # "error", "warning" or "note"
 
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> Finding:
+        """The finding of a document."""
+        return cls(said["field"], said["code"], Text.read(said["cause"]), Text.read(said["remedy"]), said["level"])
+
     def document(self) -> dict[str, Any]:
         return {
             "field": self.field,
@@ -41,3 +51,8 @@ class Finding:
             "cause": self.cause.document(),
             "remedy": self.remedy.document(),
         }
+
+
+def passes(findings: Sequence[Finding]) -> bool:
+    """Whether nothing that was found stands in the way."""
+    return all(finding.level != "error" for finding in findings)

@@ -97,8 +97,21 @@ PROBLEMS: dict[str, Declared] = {
     ),
     "check-failed": Declared(
         422,
-        Text("the connection check failed; nothing was stored", "连接校验未通过，未保存任何内容"),
+        Text("the connection check from {where} failed; nothing was stored", "从{where}进行的连接校验未通过，未保存任何内容"),
         Text("correct the fields named and try again", "请更正所列字段后重试"),
+    ),
+    "check-not-run": Declared(
+        503,
+        Text("no node of {region} ran the connection check: {reason}; nothing was stored", "{region} 没有节点完成连接校验：{reason}；未保存任何内容"),
+        Text(
+            "see `headrace node ls`, and let a node of the region join or come back; or check from elsewhere (check_region)",
+            "请查看 `headrace node ls`，让该地域的节点加入或恢复；或从其他位置校验（check_region）",
+        ),
+    ),
+    "stale-check": Declared(
+        409,
+        Text("this check is not asked of this node any more", "已不再要求该节点执行此校验"),
+        Text("leave it, and ask what should be", "请放弃，并重新获取期望状态"),
     ),
     "no-nodes": Declared(
         409,
