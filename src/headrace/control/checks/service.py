@@ -97,8 +97,9 @@ async def any_expired(session: AsyncSession, now: datetime) -> bool:
 
 
 async def drop_expired(session: AsyncSession, now: datetime) -> None:
-    """Forgets those that whoever asked has given up, or died over. Their nodes end by themselves before that."""
-    await session.execute(delete(Check).where(Check.expires <= now))
+    """Forgets those that are at their end: whoever asked may have died over them."""
+    gone = await session.scalars(delete(Check).where(Check.expires <= now).returning(Check.region_id))
+    await regions.bump_all(session, set(gone))
 
 
 def _ask(row: Check, now: datetime, nodes: Collection[str]) -> None:

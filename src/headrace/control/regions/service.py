@@ -66,6 +66,11 @@ async def bump(session: AsyncSession, identifier: str) -> None:
         raise refused("not-found", noun="region", name=identifier)
 
 
+async def bump_all(session: AsyncSession, identifiers: set[str]) -> None:
+    """The same of several; those that were deleted meanwhile are passed over."""
+    await session.execute(update(Region).where(Region.id.in_(identifiers)).values(desired=Region.desired + 1))
+
+
 async def desired_versions(session: AsyncSession) -> dict[str, int]:
     """How far each region is, by id."""
     found = await session.execute(select(Region.id, Region.desired))
