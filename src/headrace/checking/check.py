@@ -193,7 +193,11 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
     host = origin.host
     if isinstance(error, NameUnknown):
         return refusals.endpoint(
-            "unknown-host", f"{error.host} has no address", f"{error.host} 无法解析", "correct the endpoint or the region", "请更正接入点或地域"
+            "unknown-host",
+            f"{error.host} has no address",
+            f"{error.host} 无法解析",
+            "correct the endpoint or the region, or check from a region that knows the name (check_region)",
+            "请更正接入点或地域，或从能解析该名称的地域校验（check_region）",
         )
     if isinstance(error, AddressDenied):
         return refusals.endpoint(
