@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.control import settings
-from headrace.control.addresses import AddressRules
+from headrace.checking.addresses import AddressRules
 from headrace.errors import UsageError
 
 DEFAULT = settings.load({}, {"HOME": "/nonexistent"}).origins
@@ -57,6 +57,14 @@ def test_loopback_is_allowed_by_a_setting() -> None:
 def test_what_is_allowed_of_what_is_denied() -> None:
     rules = AddressRules.of(["10.1.0.0/16"], ["10.0.0.0/8"])
     assert [rules.permits(address) for address in ("10.1.2.3", "10.2.3.4", "192.0.2.1")] == [True, False, True]
+
+
+def test_rules_are_the_same_after_a_journey_and_deny_by_default() -> None:
+    assert AddressRules.read(DEFAULT.document()) == DEFAULT
+    some = AddressRules.of(["10.1.0.0/16"], ["10.0.0.0/8"])
+    assert AddressRules.read(some.document()) == some
+    assert AddressRules.read({}) == DEFAULT
+    assert not AddressRules.read({"allow": []}).permits("169.254.169.254")
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "nonsense", "10.0.0.0/33"])

@@ -13,7 +13,7 @@ import pytest
 from control.conftest import MASTER_KEY, Origins, Place
 from headrace.client import ControlClient, ControlFailure
 from headrace.control.requests import CHECKS_MAX
-from headrace.control.volumes import routes
+from headrace.control.volumes import checking
 from headrace.testing.control import control_plane
 from headrace.testing.nodes import TOLD
 
@@ -109,13 +109,13 @@ def test_checks_are_limited_in_number(place: Place, origins: Origins) -> None:
     checks = place.control.plane.checks
     for _ in range(CHECKS_MAX):
         asyncio.run_coroutine_threadsafe(checks.acquire(), place.control.loop).result(10)
-    before, routes._TURN_SECONDS = routes._TURN_SECONDS, 0.2
+    before, checking._TURN_SECONDS = checking._TURN_SECONDS, 0.2
     try:
         with pytest.raises(ControlFailure) as caught:
             place.admin.check_new_volume(origins.volume("qwen"))
         assert (caught.value.code, caught.value.status) == ("too-many-checks", 503)
     finally:
-        routes._TURN_SECONDS = before
+        checking._TURN_SECONDS = before
         for _ in range(CHECKS_MAX):
             place.control.loop.call_soon_threadsafe(checks.release)
     assert place.admin.check_new_volume(origins.volume("qwen"))["passed"] is True

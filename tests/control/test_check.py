@@ -17,13 +17,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from headrace.control.addresses import AddressRules
-from headrace.control.problems import Finding
-from headrace.control.volumes import check as checking
-from headrace.control.volumes import probe
-from headrace.control.volumes.check import CHECK_NAME, check
-from headrace.control.volumes.origin import Credentials, Origin
-from headrace.control.volumes.providers import COMPATIBLE, PROVIDERS
+from headrace.checking.addresses import AddressRules
+from headrace.checking.findings import Finding
+from headrace.checking import check as checking
+from headrace.checking import probe
+from headrace.checking.check import CHECK_NAME, check
+from headrace.checking.origin import Credentials, Origin
+from headrace.checking.providers import COMPATIBLE, PROVIDERS
 
 HERE = AddressRules.of([], [])
 KEYS = Credentials("access", "secret")

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from control.conftest import Origins
 from headrace.client import ControlClient, remembered
 from headrace.testing.nodes import SimulatedNode
-from support.headrace import COMMAND
+from support.headrace import COMMAND, wait_until
 
 
 @dataclass(frozen=True)
@@ -139,3 +140,32 @@ def test_an_acceleration_by_commands(shell: Shell, origins: Origins) -> None:
         wrong = shell("accelerate", "qwen", "--region", "zj-1", "--label", "gpu")
         assert (wrong.returncode, "KEY=VALUE" in wrong.stderr) == (2, True)
         assert node.items() == {}
+
+
+def test_a_check_by_a_region(shell: Shell, origins: Origins) -> None:
+    assert shell("login", shell.url, HEADRACE_TOKEN=shell.token).returncode == 0
+    assert shell("region", "add", "zj-1").returncode == 0
+    volume = ("qwen", "--endpoint", "s3.inside.invalid", "--bucket", "models", "--directory", "qwen", "--from", "zj-1")
+    none = shell("volume", "add", *volume)
+    assert (none.returncode, "no node of zj-1 ran the connection check" in none.stderr) == (5, True)
+    assert "zj-1 没有节点完成连接校验" in shell("volume", "add", *volume, LANG="zh_CN.UTF-8").stderr
+    login = remembered(shell.environment)
+    with ControlClient(login.url, login.token) as admin:
+        node = SimulatedNode.join(admin, "zj-1", "gpu-1")
+    with node.client, ThreadPoolExecutor(1) as pool:
+
+        def done(*command: str) -> subprocess.CompletedProcess[str]:
+            call = pool.submit(shell, "volume", *command)
+            (asked,) = wait_until("it is asked", node.checks)
+            node.client.answer_check(asked["id"], {"lease": asked["lease"], "passed": True, "findings": []})
+            return call.result(30)
+
+        assert "checked from node zj-1/gpu-1" in done("add", *volume).stdout
+        assert "from node zj-1/gpu-1" in shell("volume", "show", "qwen").stdout
+        assert done("check", "qwen", "--from", "zj-1").stdout == "checked from node zj-1/gpu-1: passed\n"
+        assert "checked from node zj-1/gpu-1" in done("edit", "qwen", "--requests", "5", "--from", "zj-1").stdout
+        assert "checked from node zj-1/gpu-1" in done("rotate", "qwen", "--from", "zj-1").stdout
+    here = shell("volume", "check", "qwen")
+    assert (here.returncode, "checked from the control plane: failed" in here.stdout, "check_region" in here.stdout) == (1, True, True)
+    only = shell("volume", "edit", "qwen", "--from", "zj-1")
+    assert (only.returncode, "nothing to change" in only.stderr) == (2, True)

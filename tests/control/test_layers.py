@@ -37,6 +37,13 @@ def test_a_service_knows_no_routes() -> None:
 
 
 def test_the_node_and_the_sdk_know_no_control_plane() -> None:
-    for part in ("node", "sdk", "client"):
+    for part in ("node", "sdk", "client", "checking"):
         for path in (ROOT.parent / part).rglob("*.py"):
             assert not [name for name in _imports(path) if name.startswith("headrace.control")], path
+
+
+def test_a_check_knows_neither_side() -> None:
+    paths = list((ROOT.parent / "checking").rglob("*.py"))
+    assert len(paths) > 5
+    for path in paths:
+        assert not [name for name in _imports(path) if name.startswith(("headrace.node", "headrace.client"))], path

@@ -118,7 +118,7 @@ def test_who_waits_for_what_should_be_hears_of_a_change(place: Place, node: Cont
     place.admin.drain_node(identifier)
     waiting.join(20)
     assert heard
-    assert heard[0] == {"version": before["version"] + 1, "draining": True, "accelerations": []}
+    assert heard[0] == {"version": before["version"] + 1, "draining": True, "accelerations": [], "checks": []}
     began = time.monotonic()
     assert node.desired(before["version"] + 1, 1) == heard[0]
     assert time.monotonic() - began >= 0.9

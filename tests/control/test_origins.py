@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.control.volumes.origin import Origin, is_host, origin_of
+from headrace.checking.origin import Origin, is_host, origin_of
 
 
 def said(**changes: object) -> tuple[Origin | None, list[str]]:

@@ -9,6 +9,8 @@ import logging
 import subprocess
 import tempfile
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,8 @@ from headrace.control.vault.master import LocalMasterKey
 from headrace.control.volumes import service as volumes
 from headrace.errors import HeadraceError, UsageError
 from headrace.testing.control import control_plane
+from headrace.testing.nodes import SimulatedNode
+from support.headrace import wait_until
 
 T = TypeVar("T")
 PLANTED = "plantedsecretplantedsecretplanted"
@@ -51,6 +55,50 @@ def test_planted_secrets_are_nowhere(place: Place, origins: Origins, tmp_path: P
         assert secret not in caplog.text
         assert secret.encode() not in kept
         assert base64.b64encode(secret.encode()) not in kept
+
+
+def test_keys_of_a_check_by_a_node_are_nowhere(place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture, database: str | None) -> None:
+    """Neither while the node is asked, nor when it has answered, nor when nobody does."""
+    caplog.set_level(logging.DEBUG)
+    place.admin.create_region({"name": "zj-1"})
+    keys = {"access_key": "nobody", "secret_key": PLANTED, "session_token": PLANTED}
+    said = {
+        "name": "qwen",
+        "endpoint": "https://s3.inside.invalid",
+        "bucket": "models",
+        "directory": "d",
+        "credentials": keys,
+        "check_region": "zj-1",
+    }
+    answers: list[Any] = []
+    with SimulatedNode.join(place.admin, "zj-1", "gpu-1").client as client, ThreadPoolExecutor(1) as pool:
+        node = SimulatedNode(client, "gpu-1")
+        for answered in (True, False):
+            call = pool.submit(place.admin.check_new_volume, said)
+            (asked,) = wait_until("it is asked", node.checks)
+            assert client.node_check(asked["id"], asked["lease"])["credentials"]["session_token"] == PLANTED
+            _planted_is_not_in(_dump(tmp_path, database))
+            with pytest.raises(ControlFailure) as stale:
+                client.node_check(asked["id"], asked["lease"] + 1)
+            answers += [client.desired(), stale.value.problem]
+            if answered:
+                client.answer_check(asked["id"], {"lease": asked["lease"], "passed": True, "findings": []})
+                answers.append(call.result(30))
+            else:
+                place.control.clock.advance(timedelta(minutes=2))
+                error = call.exception(30)
+                assert isinstance(error, ControlFailure)
+                answers.append(error.problem)
+    _planted_is_not_in(_dump(tmp_path, database))
+    answers += [*place.admin.events(), *place.admin.nodes()]
+    assert PLANTED not in json.dumps(answers)
+    assert PLANTED not in caplog.text
+
+
+def _planted_is_not_in(kept: bytes) -> None:
+    assert PLANTED.encode() not in kept
+    assert base64.b64encode(PLANTED.encode()) not in kept
+    assert PLANTED.encode().hex().encode() not in kept
 
 
 def _dump(tmp_path: Path, database: str | None) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from control.conftest import Origins, Place
 from headrace.client import ControlFailure
-from headrace.control.volumes.check import CHECK_NAME
+from headrace.checking.check import CHECK_NAME
 from headrace.testing.control import control_plane
 
 SECRET = "plantedsecretplantedsecret"

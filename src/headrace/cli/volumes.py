@@ -21,6 +21,7 @@ Name = Annotated[str, typer.Argument(help="Name of the volume.")]
 Provider = Annotated[str, typer.Option(help="aliyun-oss, tencent-cos, aws-s3 or s3.")]
 AccessKey = Annotated[str | None, typer.Option(envvar="AWS_ACCESS_KEY_ID", help="Access key; the secret is taken from the environment or asked for.")]
 Anonymous = Annotated[bool, typer.Option("--anonymous", help="The bucket needs no keys.")]
+From = Annotated[str | None, typer.Option("--from", metavar="REGION", help="Have a node of this region check, for an endpoint that only it reaches.")]
 
 
 _SHOWN = ("name", "owner", "provider", "region", "endpoint", "addressing", "bucket", "directory", "read_only", "bandwidth", "requests")
@@ -43,6 +44,7 @@ def add(
     whole_bucket: Annotated[bool, typer.Option("--whole-bucket", help="Confirm that the whole bucket is meant.")] = False,
     bandwidth: Annotated[int, typer.Option(help="Most bytes a second from this origin, all nodes together; 0 is no ceiling.")] = 0,
     requests: Annotated[int, typer.Option(help="Most requests a second, likewise.")] = 0,
+    check_region: From = None,
     check_only: Annotated[bool, typer.Option("--check", help="Try the connection, store nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -60,6 +62,7 @@ def add(
         "bandwidth": bandwidth,
         "requests": requests,
         "credentials": _keys(access_key, anonymous=anonymous),
+        "check_region": check_region,
     }
     with control() as client:
         if check_only:
@@ -68,7 +71,7 @@ def add(
     if as_json:
         return print_json(made)
     _findings(made["findings"])
-    print(f"volume {made['name']} is registered: {_place(made)}")
+    print(f"volume {made['name']} is registered: {_place(made)}, checked from {_checked_from(made)}")
     return None
 
 
@@ -97,16 +100,16 @@ def show(name: Name, as_json: Json = False) -> None:
     for field in _SHOWN:
         print(f"{field:<12} {printable(str(volume[field]))}")
     print(f"{'keys':<12} {'anonymous' if volume['anonymous'] else volume['access_key_hint'] or 'kept'}")
-    print(f"{'checked':<12} {volume['checked']} from {volume['checked_from']}")
+    print(f"{'checked':<12} {volume['checked']} from {_checked_from(volume)}")
     _findings(volume["findings"])
     return None
 
 
 @app.command("check", epilog="Example: headrace volume check qwen")
-def check(name: Name, as_json: Json = False) -> None:
+def check(name: Name, check_region: From = None, as_json: Json = False) -> None:
     """Check a volume's connection again."""
     with control() as client:
-        _tell_check(client.check_volume(name), as_json=as_json)
+        _tell_check(client.check_volume(name, check_region), as_json=as_json)
 
 
 @app.command("edit", epilog="Example: headrace volume edit qwen --directory qwen2-5")
@@ -125,6 +128,7 @@ def edit(
     whole_bucket: Annotated[bool, typer.Option("--whole-bucket", help="Confirm that the whole bucket is meant.")] = False,
     bandwidth: Annotated[int | None, typer.Option(help="Most bytes a second; 0 is no ceiling.")] = None,
     requests: Annotated[int | None, typer.Option(help="Most requests a second; 0 is no ceiling.")] = None,
+    check_region: From = None,
     as_json: Json = False,
 ) -> None:
     """Change a volume, after its connection was checked with the change.
@@ -150,23 +154,25 @@ def edit(
     # Kept keys are not sent to another server. An edit of anything else leaves them alone, whatever the environment has.
     if _OF_THE_SERVER & set(changes) and (access_key or anonymous):
         changes["credentials"] = _keys(access_key, anonymous=anonymous)
+    if check_region:
+        changes["check_region"] = check_region
     with control() as client:
         volume = client.edit_volume(name, changes, client.volume(name)["etag"])
     if as_json:
         return print_json(volume)
     _findings(volume["findings"])
-    print(f"volume {volume['name']} is changed: {_place(volume)}")
+    print(f"volume {volume['name']} is changed: {_place(volume)}, checked from {_checked_from(volume)}")
     return None
 
 
 @app.command("rotate", epilog="Example: AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… headrace volume rotate qwen")
-def rotate(name: Name, access_key: AccessKey = None, anonymous: Anonymous = False, as_json: Json = False) -> None:
+def rotate(name: Name, access_key: AccessKey = None, anonymous: Anonymous = False, check_region: From = None, as_json: Json = False) -> None:
     """Replace a volume's keys, after they were checked. What is cached stays."""
     with control() as client:
-        volume = client.rotate_credentials(name, _keys(access_key, anonymous=anonymous))
+        volume = client.rotate_credentials(name, {**_keys(access_key, anonymous=anonymous), "check_region": check_region})
     if as_json:
         return print_json(volume)
-    print(f"volume {name} has new keys")
+    print(f"volume {name} has new keys, checked from {_checked_from(volume)}")
     return None
 
 
@@ -201,12 +207,17 @@ def _place(volume: dict[str, Any]) -> str:
     return printable(f"{volume['bucket']}/{volume['directory']} at {volume['endpoint']}")
 
 
+def _checked_from(said: dict[str, Any]) -> str:
+    where = printable(str(said["checked_from"]))
+    return f"node {where}" if "/" in where else f"the {where}"
+
+
 def _tell_check(check: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(check)
     else:
         _findings(check["findings"])
-        print(f"checked from the {check['checked_from']}: {'passed' if check['passed'] else 'failed'}")
+        print(f"checked from {_checked_from(check)}: {'passed' if check['passed'] else 'failed'}")
     if not check["passed"]:
         raise typer.Exit(Exit.FAILED)
 

@@ -82,8 +82,8 @@ class ControlClient:
         """Changes a volume as it was when it was read: `etag` is in its document."""
         return self._document("PATCH", _path("volumes", name), json=changes, headers={"If-Match": etag})
 
-    def check_volume(self, name: str) -> Document:
-        return self._document("POST", _path("volumes", name, "check"))
+    def check_volume(self, name: str, check_region: str | None = None) -> Document:
+        return self._document("POST", _path("volumes", name, "check"), json={"check_region": check_region})
 
     def rotate_credentials(self, name: str, keys: Mapping[str, Any]) -> Document:
         return self._document("POST", _path("volumes", name, "credentials"), json=keys)
@@ -271,6 +271,16 @@ class ControlClient:
 
     def answer_comparison(self, identifier: str, answer: Mapping[str, Any]) -> None:
         self._answer("POST", _path("node", "comparisons", identifier), json=answer)
+
+    def node_check(self, identifier: str, lease: int) -> Document:
+        """A connection check that this node is asked for, with keys."""
+        return self._document("GET", _path("node", "checks", identifier), params={"lease": str(lease)})
+
+    def renew_check(self, identifier: str, lease: int) -> None:
+        self._answer("POST", _path("node", "checks", identifier, "renew"), json={"lease": lease})
+
+    def answer_check(self, identifier: str, answer: Mapping[str, Any]) -> None:
+        self._answer("POST", _path("node", "checks", identifier), json=answer)
 
     def listing_failed(self, acceleration: str, listing: int, reason: str) -> None:
         self._answer("POST", _path("node", "accelerations", acceleration, "failed"), json={"listing": listing, "reason": reason})

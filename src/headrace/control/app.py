@@ -20,6 +20,7 @@ from headrace.control.accelerations import node_routes as of_nodes
 from headrace.control.accelerations import routes as accelerations
 from headrace.control.background import work_for_ever
 from headrace.control.bodies import Bounded
+from headrace.control.checks import routes as checks
 from headrace.control.comparisons import routes as comparisons
 from headrace.control.database import DatabaseAway, problem_of
 from headrace.control.described import ANSWERS, with_problems
@@ -71,7 +72,7 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    nouns = (tokens, events, volumes, regions, nodes, accelerations, comparisons, warmups, tasks, of_nodes, tasks_of_nodes, usage, api)
+    nouns = (tokens, events, volumes, regions, nodes, accelerations, comparisons, checks, warmups, tasks, of_nodes, tasks_of_nodes, usage, api)
     for noun in nouns:
         app.include_router(noun.router, responses=ANSWERS)
     return with_problems(app)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from headrace.control import idempotency
 from headrace.control.accelerations import snapshots
 from headrace.control.accelerations.sweeping import sweep_once
+from headrace.control.checks.running import sweep_checks
 from headrace.control.comparisons import service as comparisons
 from headrace.control.comparisons.sweeping import sweep_comparisons
 from headrace.control.database import DatabaseAway
@@ -66,9 +67,10 @@ async def sweep_accelerations(control: ControlPlane) -> None:
 
 
 async def sweep_jobs(control: ControlPlane) -> None:
-    """Comparisons, warm-ups, and tasks whose mounts are gone."""
+    """Comparisons, warm-ups, checks, and tasks whose mounts are gone."""
     await sweep_comparisons(control.database, control.clock)
     await sweep_warmups(control.database, control.clock)
+    await sweep_checks(control.database, control.clock)
     await sweep_lost(control.database, control.clock)
 
 

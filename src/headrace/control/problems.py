@@ -10,27 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.checking.findings import Finding, Text
 from headrace.printable import printable
+
+__all__ = ["PROBLEMS", "Declared", "Finding", "Problem", "Text", "Wrong", "refused"]
 
 # Of a text from a request that a sentence repeats.
 _REPEATED_MAX = 100
-
-
-@dataclass(frozen=True)
-class Text:
-    """The same sentence in both languages; `{names}` are filled in."""
-
-    en: str
-    zh: str
-
-    def format(self, **values: object) -> Text:
-        """Filled in; a value that is a Text itself in its own language."""
-        english = {name: value.en if isinstance(value, Text) else value for name, value in values.items()}
-        chinese = {name: value.zh if isinstance(value, Text) else value for name, value in values.items()}
-        return Text(self.en.format(**english), self.zh.format(**chinese))
-
-    def document(self) -> dict[str, str]:
-        return {"en": self.en, "zh": self.zh}
 
 
 @dataclass(frozen=True)
@@ -111,8 +97,21 @@ PROBLEMS: dict[str, Declared] = {
     ),
     "check-failed": Declared(
         422,
-        Text("the connection check failed; nothing was stored", "连接校验未通过，未保存任何内容"),
+        Text("the connection check from {where} failed; nothing was stored", "从{where}进行的连接校验未通过，未保存任何内容"),
         Text("correct the fields named and try again", "请更正所列字段后重试"),
+    ),
+    "check-not-run": Declared(
+        503,
+        Text("no node of {region} ran the connection check: {reason}; nothing was stored", "{region} 没有节点完成连接校验：{reason}；未保存任何内容"),
+        Text(
+            "see `headrace node ls`, and let a node of the region join or come back; or check from elsewhere (check_region)",
+            "请查看 `headrace node ls`，让该地域的节点加入或恢复；或从其他位置校验（check_region）",
+        ),
+    ),
+    "stale-check": Declared(
+        409,
+        Text("this check is not asked of this node any more", "已不再要求该节点执行此校验"),
+        Text("leave it, and ask what should be", "请放弃，并重新获取期望状态"),
     ),
     "no-nodes": Declared(
         409,
@@ -177,26 +176,6 @@ class Wrong(ValueError):
     def __init__(self, cause: Text, remedy: Text) -> None:
         super().__init__(cause.en)
         self.cause, self.remedy = cause, remedy
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong with one field, or worth knowing about it."""
-
-    field: str
-    code: str
-    cause: Text
-    remedy: Text
-    level: str = "error"  # "error", "warning" or "note"
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "field": self.field,
-            "code": self.code,
-            "level": self.level,
-            "cause": self.cause.document(),
-            "remedy": self.remedy.document(),
-        }
 
 
 @dataclass

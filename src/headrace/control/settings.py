@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from headrace.amounts import parse_seconds
-from headrace.control.addresses import AddressRules
+from headrace.checking.addresses import DENIED, AddressRules
 from headrace.errors import UsageError
 from headrace.settings import Setting, names, read_config, values_of
 
@@ -28,8 +28,7 @@ SETTINGS = (
             "when the database is SQLite; several replicas must be given the same one."),
     Setting("control_origins_allow", "names", "", "Networks that endpoints may be in although they are denied below, separated by commas."),
     Setting("control_origins_deny", "names",
-            "127.0.0.0/8,::1/128,169.254.0.0/16,fe80::/10,100.100.100.200/32,168.63.129.16/32,192.0.0.192/32,fd00:ec2::/32,fd20:ce::/32,"
-            "64:ff9b:1::/48,0.0.0.0/8,::/128,224.0.0.0/4,ff00::/8",
+            ",".join(DENIED),
             "Networks that endpoints may not be in: this machine itself, where clouds keep credentials of machines (link-local, and what "
             "Alibaba Cloud, AWS, Azure, Google and Oracle use besides), NAT64 of a site, and what is no host's address."),
     Setting("control_events_keep", "seconds", "90d", "How long events are kept; 0 keeps them for ever."),

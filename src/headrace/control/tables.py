@@ -2,6 +2,7 @@
 
 from headrace.control import idempotency
 from headrace.control.accelerations import models as accelerations
+from headrace.control.checks import models as checks
 from headrace.control.comparisons import models as comparisons
 from headrace.control.database import Base
 from headrace.control.events import models as events
@@ -18,6 +19,7 @@ metadata = Base.metadata
 
 __all__ = [
     "accelerations",
+    "checks",
     "comparisons",
     "events",
     "idempotency",

@@ -31,6 +31,10 @@ class SimulatedNode:
         """What it should do, by volume."""
         return {item["origin"]["volume"]: item for item in self.client.desired()["accelerations"]}
 
+    def checks(self) -> list[dict[str, Any]]:
+        """Connection checks that it is asked for."""
+        return list(self.client.desired()["checks"])
+
     def publish(self, volume: str, snapshot: bytes, files: int = 2, size: int = 100) -> int:
         """Answers the listing that it is asked for; the version's number."""
         item = self.items()[volume]

@@ -16,6 +16,8 @@ from headrace.control.accelerations.node_documents import Item, items_of
 from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.sweeping import candidates
 from headrace.control.ceilings import shared
+from headrace.control.checks import service as checks
+from headrace.control.checks.documents import CheckWanted
 from headrace.control.comparisons import service as comparisons
 from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
@@ -44,6 +46,7 @@ class Desired(BaseModel):
     version: int
     draining: bool
     accelerations: list[Item]
+    checks: Annotated[list[CheckWanted], Field(description="Connection checks that this node is asked for.")] = []
 
 
 class Credentials(BaseModel):
@@ -136,12 +139,14 @@ async def desired(
         there = await candidates(session, control.clock, identity.region_id)
         rows = await queries.in_region(session, identity.region_id)
         asked, warmed = await comparisons.asked_of(session, node.id), await warmups.asked_of(session, node.id)
+        checked = await checks.asked_of(session, node.id, control.clock.now())
         listings = {row.id: row.listing for row in rows if row.lister == node.id}
         holds = {row.id: _to_hold(row, node.id, there) for row in rows}
         origins = await volumes.for_nodes_by_id(session, {row.volume_id for row in rows})
         origins = await shared(session, control.clock, node.id, origins)
         items = await items_of(session, rows, origins=origins, listings=listings, holds=holds, comparisons=asked, warmups=warmed)
-    return Desired(version=version, draining=node.draining, accelerations=items)
+    wanted = [CheckWanted(id=one.id, lease=one.lease) for one in checked]
+    return Desired(version=version, draining=node.draining, accelerations=items, checks=wanted)
 
 
 @router.get("/volumes/{identifier}/credentials", operation_id="node_credentials")

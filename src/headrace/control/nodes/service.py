@@ -132,6 +132,12 @@ async def listed(session: AsyncSession, *, after: str | None, limit: int, region
     return await page(session, query, Node.id, after=after, limit=limit)
 
 
+async def names(session: AsyncSession, identifiers: set[str]) -> dict[str, str]:
+    """Names by id."""
+    found = await session.execute(select(Node.id, Node.name).where(Node.id.in_(identifiers)))
+    return dict(found.all())
+
+
 async def names_in(session: AsyncSession, region_id: str) -> list[str]:
     return list(await session.scalars(select(Node.name).where(Node.region_id == region_id).order_by(Node.name)))
 

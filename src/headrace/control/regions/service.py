@@ -71,6 +71,11 @@ async def tell(session: AsyncSession, identifier: str) -> bool:
     return found.first() is not None
 
 
+async def bump_all(session: AsyncSession, identifiers: set[str]) -> None:
+    """The same of several; those that were deleted meanwhile are passed over."""
+    await session.execute(update(Region).where(Region.id.in_(identifiers)).values(desired=Region.desired + 1))
+
+
 async def desired_versions(session: AsyncSession) -> dict[str, int]:
     """How far each region is, by id."""
     found = await session.execute(select(Region.id, Region.desired))

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, computed_field, model_validator
 
+from headrace.checking.origin import Credentials
 from headrace.control.problems import Text as Sentence
 from headrace.control.problems import Wrong
 from headrace.control.revisions import etag
-from headrace.control.texts import Name
+from headrace.control.texts import Name, SoughtName
 from headrace.control.volumes import service
-from headrace.control.volumes.origin import Credentials
 
 ProviderName = Literal["aliyun-oss", "tencent-cos", "aws-s3", "s3"]
 Text = Annotated[str, Field(max_length=1024)]
@@ -50,6 +50,26 @@ class Keys(BaseModel):
         return Credentials(self.access_key.get_secret_value(), self.secret_key.get_secret_value(), self.session_token.get_secret_value())
 
 
+CheckRegion = Annotated[
+    SoughtName | None,
+    Field(description="Region whose nodes run the connection check, for an endpoint that only it reaches; the control plane by default."),
+]
+
+
+class NewKeys(Keys):
+    """Credentials that take the place of others."""
+
+    check_region: CheckRegion = None
+
+
+class CheckRequest(BaseModel):
+    """How to check."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    check_region: CheckRegion = None
+
+
 class VolumeCreation(BaseModel):
     """A volume to register."""
 
@@ -67,9 +87,10 @@ class VolumeCreation(BaseModel):
     bandwidth: Annotated[Bytes, Field(description="Most bytes a second from this origin, by all nodes together; 0 is no ceiling.")] = 0
     requests: Annotated[int, Field(ge=0, le=10**6, description="Most requests a second, likewise.")] = 0
     credentials: Keys
+    check_region: CheckRegion = None
 
     def described(self) -> service.Described:
-        return service.Described(**self.model_dump(exclude={"credentials"}))
+        return service.Described(**self.model_dump(exclude={"credentials", "check_region"}))
 
 
 class VolumeEdit(BaseModel):
@@ -92,6 +113,10 @@ class VolumeEdit(BaseModel):
     bandwidth: Bytes | None = None
     requests: Annotated[int, Field(ge=0, le=10**6)] | None = None
     credentials: Keys | None = None
+    check_region: CheckRegion = None
+
+
+CheckedFrom = Annotated[str, Field(description="`control plane`, or the node, as `REGION/NODE`.")]
 
 
 class FindingDocument(BaseModel):
@@ -126,7 +151,7 @@ class VolumeDocument(BaseModel):
     requests: int
     findings: list[FindingDocument]
     checked: datetime
-    checked_from: str
+    checked_from: CheckedFrom
     revision: int
     created: datetime
     changed: datetime
@@ -142,7 +167,7 @@ class CheckDocument(BaseModel):
     """A connection check: where it ran and what it found."""
 
     passed: bool
-    checked_from: str
+    checked_from: CheckedFrom
     findings: list[FindingDocument]
 
 

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.checking.findings import passes
+from headrace.checking.providers import PROVIDERS
 from headrace.control.accelerations import queries
 from headrace.control.accelerations import service as accelerations
 from headrace.control.events.service import Subject, record
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf, page_of
-from headrace.control.problems import Finding, refused
 from headrace.control.problems import Text as Sentence
+from headrace.control.problems import refused
 from headrace.control.regions import service as regions
-from headrace.control.requests import Control, ControlPlane, Guarded, allowed
+from headrace.control.requests import Control, Guarded, allowed
 from headrace.control.revisions import IfMatch, must_match, must_not_differ
 from headrace.control.texts import NamePath, SoughtName
 from headrace.control.tokens.caller import Caller
 from headrace.control.volumes import service
-from headrace.control.volumes.check import check
+from headrace.control.volumes.checking import checked, passed
 from headrace.control.volumes.documents import (
     CheckDocument,
-    Keys,
+    CheckRequest,
+    NewKeys,
     ProviderDocument,
     ProviderName,
     VolumeCreation,
@@ -34,15 +35,11 @@ from headrace.control.volumes.documents import (
     VolumeEdit,
 )
 from headrace.control.volumes.models import Volume
-from headrace.control.volumes.origin import Credentials, Origin
-from headrace.control.volumes.providers import PROVIDERS
 
 router = APIRouter(prefix="/v1", tags=["volumes"], route_class=Guarded)
 
 Reader = Annotated[Caller, allowed("volumes:read")]
 Writer = Annotated[Caller, allowed("volumes:write")]
-_HERE = "control plane"
-_TURN_SECONDS = 10.0
 
 
 @router.get("/providers", operation_id="list_providers")
@@ -53,17 +50,18 @@ async def list_providers(_caller: Reader) -> list[ProviderDocument]:
 
 @router.post("/volumes", operation_id="create_volume", status_code=201)
 async def create_volume(body: VolumeCreation, control: Control, caller: Writer, response: Response, key: Key = None) -> VolumeDocument:
-    """Registers a volume, after a connection check from here. One that fails stores nothing."""
+    """Registers a volume, after a connection check. One that fails stores nothing."""
     async with control.database.writing() as session:
         if (before := await Replayable(control, session, caller, "create_volume", key, body).answer(VolumeDocument)) is not None:
             return _tagged(response, before)
         await service.must_be_free(session, body.name)
-    checked = await _passed(control, body.described(), body.credentials.credentials())
+    said, keys = body.described(), body.credentials.credentials()
+    done = await passed(control, said.origin(), keys, read_only=said.read_only, region=body.check_region)
     async with control.database.writing() as session:
         once = Replayable(control, session, caller, "create_volume", key, body)
         if (before := await once.claim(VolumeDocument)) is not None:
             return _tagged(response, before)
-        row = await service.create(session, control.vault, control.clock, caller, body.described(), checked)
+        row = await service.create(session, control.vault, control.clock, caller, said, done)
         record(session, control.clock, _subject(row), "volume-created", caller.subject, bucket=row.bucket, directory=row.directory)
         return _tagged(response, await once.keep(VolumeDocument.model_validate(row)))
 
@@ -72,8 +70,8 @@ async def create_volume(body: VolumeCreation, control: Control, caller: Writer, 
 async def check_new_volume(body: VolumeCreation, control: Control, _caller: Writer) -> CheckDocument:
     """Tries a connection without storing anything."""
     origin = body.described().origin()
-    findings = await _checked(control, origin, body.credentials.credentials(), read_only=body.read_only)
-    return _check_document(findings)
+    done = await checked(control, origin, body.credentials.credentials(), read_only=body.read_only, region=body.check_region)
+    return _check_document(done)
 
 
 @router.get("/volumes", operation_id="list_volumes")
@@ -107,7 +105,7 @@ async def edit_volume(
         row = await service.find(session, caller, name)
         must_match(if_match, row.id, row.revision)
         await _must_be_idle(session, row, "edit")
-        said = replace(_with_endpoint_kept(row, body), **body.model_dump(exclude_none=True, exclude={"credentials"}))
+        said = replace(_with_endpoint_kept(row, body), **body.model_dump(exclude_none=True, exclude={"credentials", "check_region"}))
         if said.name != row.name:
             await service.must_be_free(session, said.name)
         if body.credentials is None:
@@ -115,28 +113,28 @@ async def edit_volume(
             credentials = await service.credentials_of(session, control.vault, row)
         else:
             credentials = body.credentials.credentials()
-    checked = await _passed(control, said, credentials)
+    done = await passed(control, said.origin(), credentials, read_only=said.read_only, region=body.check_region)
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
         must_match(if_match, row.id, row.revision)
         await _must_be_idle(session, row, "edit")
-        await service.edit(session, control.vault, control.clock, row, said, checked, new_keys=body.credentials is not None)
-        record(session, control.clock, _subject(row), "volume-edited", caller.subject, fields=sorted(body.model_fields_set))
+        await service.edit(session, control.vault, control.clock, row, said, done, new_keys=body.credentials is not None)
+        record(session, control.clock, _subject(row), "volume-edited", caller.subject, fields=sorted(body.model_fields_set - {"check_region"}))
         return _tagged(response, VolumeDocument.model_validate(row))
 
 
 @router.post("/volumes/{name}/credentials", operation_id="rotate_credentials")
-async def rotate_credentials(name: NamePath, body: Keys, control: Control, caller: Writer, response: Response) -> VolumeDocument:
+async def rotate_credentials(name: NamePath, body: NewKeys, control: Control, caller: Writer, response: Response) -> VolumeDocument:
     """Replaces a volume's credentials, after a check with the new ones. Possible in every state; what is cached stays."""
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
         origin, read_only = service.origin_in(row), row.read_only
-    checked = await _passed_as(control, origin, body.credentials(), read_only=read_only)
+    done = await passed(control, origin, body.credentials(), read_only=read_only, region=body.check_region)
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
         if service.origin_in(row) != origin:
             raise refused("revision-changed")
-        await service.rotate(session, control.vault, control.clock, row, checked)
+        await service.rotate(session, control.vault, control.clock, row, done)
         for region_id in sorted(await queries.busy_regions(session, row.id)):
             await regions.bump(session, region_id)
         record(session, control.clock, _subject(row), "credentials-rotated", caller.subject)
@@ -144,20 +142,21 @@ async def rotate_credentials(name: NamePath, body: Keys, control: Control, calle
 
 
 @router.post("/volumes/{name}/check", operation_id="check_volume")
-async def check_volume(name: NamePath, control: Control, caller: Writer) -> CheckDocument:
+async def check_volume(name: NamePath, control: Control, caller: Writer, body: CheckRequest | None = None) -> CheckDocument:
     """Repeats the connection check of a volume that is accelerated nowhere, and keeps what it finds."""
     async with control.database.reading() as session:
         row = await service.find(session, caller, name)
         await _must_be_idle(session, row, "check")
         origin, read_only = service.origin_in(row), row.read_only
         credentials = await service.credentials_of(session, control.vault, row)
-    findings = await _checked(control, origin, credentials, read_only=read_only)
+    done = await checked(control, origin, credentials, read_only=read_only, region=body.check_region if body else None)
     async with control.database.writing() as session:
         row = await service.find(session, caller, name, lock=True)
         if service.origin_in(row) == origin:
-            service.note_check(control.clock, row, service.Checked(origin, credentials, findings, _HERE))
-            record(session, control.clock, _subject(row), "volume-checked", caller.subject, passed=_passes(findings))
-    return _check_document(findings)
+            service.note_check(control.clock, row, done)
+            detail: dict[str, Any] = {"passed": passes(done.findings), "checked_from": done.where}
+            record(session, control.clock, _subject(row), "volume-checked", caller.subject, **detail)
+    return _check_document(done)
 
 
 @router.delete("/volumes/{name}", operation_id="delete_volume", status_code=204)
@@ -189,37 +188,9 @@ def _with_endpoint_kept(row: Volume, body: VolumeEdit) -> service.Described:
     return said
 
 
-async def _passed(control: ControlPlane, said: service.Described, credentials: Credentials) -> service.Checked:
-    return await _passed_as(control, said.origin(), credentials, read_only=said.read_only)
-
-
-async def _passed_as(control: ControlPlane, origin: Origin, credentials: Credentials, *, read_only: bool) -> service.Checked:
-    """The origin, checked. Raises the problem `check-failed` with what was found."""
-    findings = await _checked(control, origin, credentials, read_only=read_only)
-    if not _passes(findings):
-        raise refused("check-failed", findings)
-    return service.Checked(origin, credentials, findings, _HERE)
-
-
-async def _checked(control: ControlPlane, origin: Origin, credentials: Credentials, *, read_only: bool) -> list[Finding]:
-    """A connection check, when it is its turn. Raises the problem `too-many-checks`."""
-    try:
-        await asyncio.wait_for(control.checks.acquire(), _TURN_SECONDS)
-    except TimeoutError:
-        raise refused("too-many-checks") from None
-    try:
-        return await check(origin, credentials, control.settings.origins, read_only=read_only)
-    finally:
-        control.checks.release()
-
-
-def _passes(findings: Sequence[Finding]) -> bool:
-    return all(finding.level != "error" for finding in findings)
-
-
-def _check_document(findings: Sequence[Finding]) -> CheckDocument:
-    documents: list[Any] = [finding.document() for finding in findings]
-    return CheckDocument(passed=_passes(findings), checked_from=_HERE, findings=documents)
+def _check_document(done: service.Checked) -> CheckDocument:
+    documents: list[Any] = [finding.document() for finding in done.findings]
+    return CheckDocument(passed=passes(done.findings), checked_from=done.where, findings=documents)
 
 
 def _tagged(response: Response, document: VolumeDocument) -> VolumeDocument:

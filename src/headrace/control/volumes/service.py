@@ -11,6 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.checking.origin import Credentials, Origin, origin_of
+from headrace.checking.providers import PROVIDERS
 from headrace.control.clock import Clock
 from headrace.control.ids import new_id
 from headrace.control.pages import Page, page
@@ -18,8 +20,6 @@ from headrace.control.problems import Finding, Text, refused
 from headrace.control.tokens.caller import Caller
 from headrace.control.vault import Vault
 from headrace.control.volumes.models import Volume
-from headrace.control.volumes.origin import Credentials, Origin, origin_of
-from headrace.control.volumes.providers import PROVIDERS
 
 
 @dataclass(frozen=True)

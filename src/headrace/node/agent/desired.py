@@ -71,6 +71,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A connection check, which this node is asked for under a lease."""
+
+    id: str
+    lease: int
+
+
+@dataclass(frozen=True)
 class Warmup:
     """Data of a version that this node is to pull once."""
 
@@ -104,6 +112,7 @@ class Desired:
     version: int
     items: tuple[Item, ...]
     draining: bool = False
+    checks: tuple[Check, ...] = ()
 
     @property
     def pulls(self) -> tuple[Item, ...]:
@@ -121,7 +130,8 @@ def parse(document: Any) -> Desired:
     """Raises NodeFailure for what is no such document: the control plane is of another version, or none."""
     try:
         items = tuple(_item(item) for item in document["accelerations"])
-        return Desired(int(document["version"]), items, bool(document.get("draining", False)))
+        checks = tuple(Check(str(one["id"]), int(one["lease"])) for one in document.get("checks", ()))
+        return Desired(int(document["version"]), items, bool(document.get("draining", False)), checks)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NodeFailure(
             "bad-desired", f"the control plane says what should be in a way this node does not know ({error!r}); use the same version on both sides"

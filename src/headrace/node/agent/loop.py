@@ -18,6 +18,7 @@ from headrace.client import ControlClient, ControlFailure
 from headrace.errors import HeadraceError
 from headrace.node.agent import holding, listing
 from headrace.node.agent.backoff import Backoff
+from headrace.node.agent.checking import Checks
 from headrace.node.agent.comparing import Comparisons
 from headrace.node.agent.contact import Contact
 from headrace.node.agent.desired import Desired, Last, parse
@@ -43,6 +44,7 @@ _WAIT_SECONDS = 25.0
 _STEP_SECONDS = 1.0
 _SOON_SECONDS = 0.5
 _LISTINGS_MAX = 4
+_CHECKS_MAX = 4
 # Together they share the engine's budget of memory. One that waits for its turn makes no progress, which the control plane takes for an ill sign.
 _PULLS_MAX = 16
 _END_SECONDS = 2.0
@@ -76,10 +78,11 @@ class Agent:
         self._received = 0.0
         self._origins = Origins(node.engine, node.settings, self._control, node.kept)
         self._snapshots = Snapshots(node.settings.snapshots, self._control)
-        self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX), Workers("looking", 1)]
+        self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX), Workers("looking", 1), Workers("checking", _CHECKS_MAX)]
         listing_tools = listing.Tools(node.engine, self._control, self._origins, self._snapshots)
         self._listings = listing.Listings(listing_tools, self._workers[0], lambda: self._telling.soon())
         self._comparisons = Comparisons(listing_tools, self._workers[0])
+        self._checks = Checks(self._control, self._workers[3])
         self._kept = KeptVersions(listing_tools, self._workers[2])
         room = Room(node.engine, node.settings.cache_reserve)
         tools = holding.Tools(node.engine, node.settings, self._origins, self._snapshots, room, lambda: self._telling.soon())
@@ -117,6 +120,7 @@ class Agent:
         self._telling.soon()
         self._listings.stop()
         self._comparisons.stop()
+        self._checks.stop()
         self._holding.stop()
         for workers in self._workers:
             workers.end()
@@ -209,6 +213,7 @@ class Agent:
         self._holding.end_others(desired)
         self._listings.apply(desired)
         self._comparisons.apply(desired)
+        self._checks.apply(desired)
         wanted = {name_of(item.origin) for item in desired.items}
         self._origins.keep_only(wanted | self._holding.in_use())
         missing = self._missing = self._fetch(desired) if desired is not self._fetched or self._missing else frozenset()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from headrace.control.problems import Finding, Text
-from headrace.control.volumes.origin import Origin
-from headrace.control.volumes.probe import Answer
+from headrace.checking.findings import Finding, Text
+from headrace.checking.origin import Origin
+from headrace.checking.probe import Answer
 from headrace.printable import printable
 
 OPEN_THE_WAY = (
-    "correct the endpoint, or open the way to it (firewall, proxy, internal endpoint)",
-    "请更正接入点，或打通到该地址的网络（防火墙、代理、内网接入点）",
+    "correct the endpoint, open the way to it (firewall, proxy), or check an internal endpoint from a region that reaches it (check_region)",
+    "请更正接入点，打通到该地址的网络（防火墙、代理），或从可达的地域校验内网接入点（check_region）",
 )
 
 
@@ -118,7 +118,11 @@ def of_listing(origin: Origin, answer: Answer) -> Finding:
         "SecurityTokenExpired": ("session_token", "the session token has expired", "会话令牌已过期"),
         "NoSuchBucket": ("bucket", f"there is no bucket {origin.bucket}", f"存储桶 {origin.bucket} 不存在"),
         "InvalidBucketName": ("bucket", f"{origin.bucket} is no bucket's name there", f"{origin.bucket} 不是有效的存储桶名称"),
-        "RequestTimeTooSkewed": ("endpoint", "this machine's clock and the server's differ by minutes", "本机时钟与服务器相差数分钟"),
+        "RequestTimeTooSkewed": (
+            "endpoint",
+            "the clock of the machine that checks and the server's differ by minutes",
+            "校验所在机器的时钟与服务器相差数分钟",
+        ),
     }
     if code in known:
         field, en, zh = known[code]

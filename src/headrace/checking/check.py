@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import httpcore
 
-from headrace.control.addresses import AddressRules
-from headrace.control.problems import Finding
-from headrace.control.volumes import refusals
-from headrace.control.volumes.origin import Credentials, Origin
-from headrace.control.volumes.probe import AddressDenied, Answer, AnswerTooLarge, NameUnknown, Probe, RedirectedAway
+from headrace.checking import refusals
+from headrace.checking.addresses import AddressRules
+from headrace.checking.findings import Finding
+from headrace.checking.origin import Credentials, Origin
+from headrace.checking.probe import AddressDenied, Answer, AnswerTooLarge, NameUnknown, Probe, RedirectedAway
 from headrace.printable import printable
 
-log = logging.getLogger("headrace.control")
+log = logging.getLogger("headrace.checking")
 
 # Keys that listings leave out: what a check wrote, should it have been killed before it could remove it.
 CHECK_NAME = ".headrace-check-"
@@ -55,14 +55,14 @@ class Sample:
     size: int
 
 
-async def check(origin: Origin, credentials: Credentials, rules: AddressRules, *, read_only: bool) -> list[Finding]:
-    """What is wrong with this origin, or worth knowing. Within a minute and a few seconds, whatever the server does."""
+async def check(origin: Origin, credentials: Credentials, rules: AddressRules, *, read_only: bool, seconds: float = _SECONDS_MAX) -> list[Finding]:
+    """What is wrong with this origin, or worth knowing. Within these seconds and a few more, whatever the server does."""
     found: list[Finding] = []
     try:
         async with Probe(origin, credentials, rules) as probe:
             one = _Check(probe, origin, found, read_only=read_only)
             try:
-                async with asyncio.timeout(_SECONDS_MAX):
+                async with asyncio.timeout(seconds):
                     await one.run()
             finally:
                 await one.tidy_up()
@@ -193,13 +193,17 @@ def unreachable(origin: Origin, error: Exception) -> Finding:
     host = origin.host
     if isinstance(error, NameUnknown):
         return refusals.endpoint(
-            "unknown-host", f"{error.host} has no address", f"{error.host} 无法解析", "correct the endpoint or the region", "请更正接入点或地域"
+            "unknown-host",
+            f"{error.host} has no address",
+            f"{error.host} 无法解析",
+            "correct the endpoint or the region, or check from a region that knows the name (check_region)",
+            "请更正接入点或地域，或从能解析该名称的地域校验（check_region）",
         )
     if isinstance(error, AddressDenied):
         return refusals.endpoint(
             "address-denied",
-            f"{error.host} is at {error.address}, where this control plane may not connect to",
-            f"{error.host} 位于 {error.address}，控制面不允许连接该地址",
+            f"{error.host} is at {error.address}, where a check may not connect to",
+            f"{error.host} 位于 {error.address}，连接校验不允许连接该地址",
             "give another endpoint, or have an administrator allow its network: control_origins_allow (HEADRACE_CONTROL_ORIGINS_ALLOW)",
             "请更换接入点，或请管理员放行其网段：control_origins_allow（HEADRACE_CONTROL_ORIGINS_ALLOW）",
         )

@@ -23,8 +23,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as Keys
 
-from headrace.control.addresses import AddressRules
-from headrace.control.volumes.origin import Credentials, Origin, is_host
+from headrace.checking.addresses import AddressRules
+from headrace.checking.origin import Credentials, Origin, is_host
 from headrace.printable import printable
 
 _SECONDS = 10.0

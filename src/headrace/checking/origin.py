@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from headrace.control.problems import Finding, Text
-from headrace.control.volumes.providers import PROVIDERS, Provider
+from headrace.checking.findings import Finding, Text
+from headrace.checking.providers import PROVIDERS, Provider
 from headrace.printable import is_unshown, printable
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
