@@ -18,6 +18,7 @@ from typing import Any
 from headrace.amounts import is_size, is_utf8, parse_bytes, parse_seconds, whole_number
 from headrace.errors import UsageError
 
+ROOT_TASK_SOCKET = "/run/headrace-task.sock"
 _WINDOW_BYTES = 16 * 2**20
 # Between the values of a list.
 _SEPARATORS = {"paths": ":", "names": ","}
@@ -54,6 +55,10 @@ SETTINGS = (
     Setting("page_cache", "bytes", "", "Largest file that is read back into memory after it came too fast for the page "
             "cache. Default: half of the memory (as above)."),
     Setting("node", "path", "", "Socket of the node. Default: in the runtime directory, one for a cache directory."),
+    Setting("task_socket", "path", "", "Socket at which the node prepares mounts of tasks. Default: /run/headrace-task.sock for root's node, "
+            "open to every user; otherwise, and where `node` is set, beside the node's socket."),
+    Setting("task_paths", "names", "/mnt,/models,/data", "Directories, separated by commas, in which tasks may mount; the user's home besides. "
+            "Both the command's and the node's must allow a path."),
     Setting("deadline", "seconds", "300", "A read that gets no bytes for this long fails with EIO."),
     Setting("connections", "integer", "32", "Most connections to one origin."),
     Setting("kernel_mask", "names", "", "Features of the kernel to do without, separated by commas: passthrough, resend, "
@@ -97,6 +102,9 @@ class Settings:
     verify_reads: bool = False
     interfaces: tuple[str, ...] = ()
     learn_order: bool = True
+    task_socket: str = ""
+    task_socket_named: bool = False  # so no other is looked at
+    task_paths: tuple[str, ...] = ()
 
     @property
     def runtime(self) -> Path:
@@ -147,12 +155,29 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         verify_reads=_switch("verify reads", values["verify_reads"]),
         interfaces=_addresses("interfaces", values["interfaces"]),
         learn_order=_switch("learn order", values["learn_order"]),
+        task_socket_named=bool(values["task_socket"] or values["node"]),
+        task_socket=values["task_socket"] or _task_socket(values["node"], socket),
+        task_paths=_task_paths(names(values["task_paths"])),
     )
 
 
 def names(text: str) -> tuple[str, ...]:
     """The values of a list with commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _task_socket(named: str, socket: str) -> str:
+    """Other users find root's node at a place that everybody may look into; any other node serves its own user."""
+    if os.geteuid() == 0 and not named:
+        return ROOT_TASK_SOCKET
+    return socket.removesuffix(".sock") + ".task.sock"
+
+
+def _task_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    for path in paths:
+        if not path.startswith("/") or ".." in path.split("/"):
+            raise UsageError("bad-setting", f"task paths: {path!r} is not an absolute path without `..`; write directories like /mnt,/models")
+    return tuple(os.path.normpath(path) for path in paths)
 
 
 def _addresses(field: str, text: str) -> tuple[str, ...]:

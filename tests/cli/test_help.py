@@ -20,7 +20,7 @@ def commands() -> list[list[str]]:
 
 
 # Nothing but what holds other commands.
-GROUPS = ([], ["cache"], ["control"], ["order"], ["region"], ["token"], ["volume"])
+GROUPS = ([], ["cache"], ["control"], ["order"], ["region"], ["task"], ["token"], ["volume"])
 
 
 @pytest.mark.parametrize("names", commands(), ids=" ".join)
@@ -37,8 +37,8 @@ def test_every_command_has_an_example(names: list[str]) -> None:
     assert f"headrace {' '.join(names)}" in shown.partition("Example: ")[2]
 
 
-# A page of counters for Prometheus, lines of a log, and a process that stays: what these print has a form of its own.
-OF_THEIR_OWN_FORM = (["up"], ["metrics"], ["logs"], ["node"])
+# A page of counters for Prometheus, lines of a log, a process that stays, and another command: what these print has a form of its own.
+OF_THEIR_OWN_FORM = (["up"], ["metrics"], ["logs"], ["node"], ["task", "run"])
 
 
 @pytest.mark.parametrize("names", [n for n in commands() if n not in (*GROUPS, *OF_THEIR_OWN_FORM)], ids=" ".join)

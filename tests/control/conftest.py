@@ -38,6 +38,7 @@ class Place:
 
     control: RunningControl
     admin: ControlClient
+    token: str = ""  # the administrator's
 
     def user(self, name: str, *scopes: str, lasts_seconds: int = 3600) -> ControlClient:
         """Somebody with a token of the role user."""
@@ -55,7 +56,7 @@ def place(tmp_path: Path, database: str | None) -> Iterator[Place]:
         with control.client(control.first_token) as first:
             token = first.login()["token"]
         with control.client(token) as admin:
-            yield Place(control, admin)
+            yield Place(control, admin, token)
 
 
 @dataclass(frozen=True)

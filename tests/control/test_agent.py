@@ -7,11 +7,9 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,11 +20,11 @@ from headrace.testing.nodes import SimulatedNode
 from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.seaweed import Seaweed
 from headrace.testing.signatures import Key
+from support.fleet import Fleet, until
 from support.headrace import COMMAND, Headrace, wait_until
 from support.relay import address, front
 
 MIB = 1 << 20
-WAIT = 30.0
 CONFIG, MODEL = b"{}", bytes(range(256))
 SMALL = len(CONFIG) + len(MODEL)
 
@@ -35,53 +33,6 @@ SMALL = len(CONFIG) + len(MODEL)
 def database() -> None:
     """SQLite: what the agent sees of the control plane does not depend on the database."""
     return
-
-
-@dataclass
-class Fleet:
-    """Nodes of a region, beside a control plane."""
-
-    place: Place
-    base: Path
-    stack: ExitStack
-    server: Seaweed
-
-    def node(self, name: str, *, join: bool = True, **environment: str) -> Headrace:
-        """A node that has joined; of the origin it knows only what the control plane says."""
-        base = self.base / name
-        base.mkdir()
-        own = Headrace(base, environment)
-        own.environment |= environment
-        self.stack.callback(own.stop)
-        if join:
-            self.join(own, name)
-        return own
-
-    def join(self, own: Headrace, name: str, *options: str, url: str = "", token: str = "", check: bool = True) -> str:
-        own.environment["HEADRACE_JOIN_TOKEN"] = token or self.place.admin.create_join_token("zj-1")["token"]
-        done = own.run("node", "join", url or self.place.control.url, "--name", name, *options, check=check)
-        del own.environment["HEADRACE_JOIN_TOKEN"]
-        return done.stdout + done.stderr
-
-    def volume(self, origins: Origins, name: str = "qwen", **changes: object) -> None:
-        self.place.admin.create_volume(origins.volume(name, **changes))
-
-    def start(self, name: str = "qwen", **more: object) -> None:
-        self.place.admin.start_acceleration(name, {"region": "zj-1", **more})
-
-    def shown(self, name: str = "qwen") -> dict[str, Any]:
-        return dict(self.place.admin.acceleration(name, "zj-1"))
-
-    def until(self, state: str, name: str = "qwen", seconds: float = WAIT) -> dict[str, Any]:
-        """Waits for a state."""
-        return dict(_until(f"{name} is {state}", lambda: shown if (shown := self.shown(name))["state"] == state else None, seconds))
-
-    def sent(self, bucket: str) -> int:
-        return self.server.sent_bytes(bucket)
-
-
-def _until(what: str, condition: Callable[[], Any], seconds: float = WAIT) -> Any:
-    return wait_until(what, condition, seconds)
 
 
 @pytest.fixture
@@ -108,7 +59,7 @@ def _start_again(own: Headrace, stack: ExitStack) -> None:
     process = subprocess.Popen([COMMAND, "node"], env=own.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     stack.callback(process.wait, 30)
     stack.callback(process.terminate)
-    _until("the node is back", lambda: own.run("status", check=False).returncode == 0 and own.processes())
+    until("the node is back", lambda: own.run("status", check=False).returncode == 0 and own.processes())
 
 
 def test_the_whole_way(fleet: Fleet, origins: Origins) -> None:
@@ -129,7 +80,7 @@ def test_the_whole_way(fleet: Fleet, origins: Origins) -> None:
     # A refresh finds what has changed, and pulls only that.
     origins.access.put(origins.bucket, "qwen/config.json", b'{"a": 1}')
     fleet.place.admin.refresh("qwen", "zj-1")
-    _until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
+    until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
     assert fleet.sent(origins.bucket) - before == SMALL + 8
     assert fleet.shown()["bytes_held"] == len(MODEL) + 8
     # One that finds nothing new makes no version.
@@ -137,8 +88,8 @@ def test_the_whole_way(fleet: Fleet, origins: Origins) -> None:
     fleet.until("active")
     assert [version["number"] for version in fleet.place.admin.versions("qwen", "zj-1")] == [1, 2]
     fleet.place.admin.release("qwen", "zj-1")
-    _until("nothing is cached", lambda: not _cached(own))
-    _until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
+    until("nothing is cached", lambda: not _cached(own))
+    until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
 
 
 def test_a_killed_node_goes_on_while_the_control_plane_is_away(fleet: Fleet, origins: Origins) -> None:
@@ -151,12 +102,12 @@ def test_a_killed_node_goes_on_while_the_control_plane_is_away(fleet: Fleet, ori
         fleet.volume(origins, bandwidth=4 * MIB)
         before = fleet.sent(origins.bucket)
         fleet.start()
-        _until("bytes are pulled", lambda: fleet.shown()["bytes"] > 4 * MIB)
+        until("bytes are pulled", lambda: fleet.shown()["bytes"] > 4 * MIB)
         assert fleet.shown()["state"] == "syncing"
         way.shut()
         os.kill(own.node_pid(), signal.SIGKILL)
         # It knows what should be and what it has, but keys are kept in memory only: it waits for them.
-        _until("the agent is back", lambda: (own.status()["control"] or {}).get("holding"))
+        until("the agent is back", lambda: (own.status()["control"] or {}).get("holding"))
         assert own.status()["control"]["heard"] is False
         way.open()
         shown = fleet.until("active", seconds=60)
@@ -174,7 +125,7 @@ def test_reads_go_on_while_the_control_plane_is_away(fleet: Fleet, origins: Orig
         fleet.start()
         fleet.until("active")
         way.shut()
-        _until("the node notices", lambda: own.status()["control"]["error"])
+        until("the node notices", lambda: own.status()["control"]["error"])
         assert "not heard" in own.run("status").stdout
         sent = fleet.sent(origins.bucket)
         own.environment |= origins.access.environment()
@@ -187,7 +138,7 @@ def test_reads_go_on_while_the_control_plane_is_away(fleet: Fleet, origins: Orig
         fleet.place.admin.release("qwen", "zj-1")
         assert _cached(own)
         way.open()
-        _until("nothing is cached", lambda: not _cached(own))
+        until("nothing is cached", lambda: not _cached(own))
 
 
 def test_two_nodes_hold_each_its_own(fleet: Fleet, origins: Origins) -> None:
@@ -200,7 +151,7 @@ def test_two_nodes_hold_each_its_own(fleet: Fleet, origins: Origins) -> None:
     assert fleet.sent(origins.bucket) - before == 2 * SMALL
     fleet.place.admin.release("qwen", "zj-1")
     for own in nodes:
-        _until("nothing is cached", lambda own=own: not _cached(own))  # type: ignore[misc]
+        until("nothing is cached", lambda own=own: not _cached(own))  # type: ignore[misc]
 
 
 def test_what_was_released_while_a_node_was_away_goes_when_it_is_back(fleet: Fleet, origins: Origins) -> None:
@@ -210,10 +161,10 @@ def test_what_was_released_while_a_node_was_away_goes_when_it_is_back(fleet: Fle
     fleet.until("active")
     for pid in own.processes():
         os.kill(pid, signal.SIGKILL)
-    _until("node and keeper are dead", lambda: not own.processes())
+    until("node and keeper are dead", lambda: not own.processes())
     fleet.place.admin.release("qwen", "zj-1")
     _start_again(own, fleet.stack)
-    _until("nothing is cached", lambda: not _cached(own))
+    until("nothing is cached", lambda: not _cached(own))
 
 
 def test_what_a_mount_needs_stays_at_a_release(fleet: Fleet, origins: Origins) -> None:
@@ -225,7 +176,7 @@ def test_what_a_mount_needs_stays_at_a_release(fleet: Fleet, origins: Origins) -
     fleet.until("active")
     mounted = own.mount(f"s3://{origins.bucket}/qwen/sub")
     fleet.place.admin.release("qwen", "zj-1")
-    _until("the rest is gone", lambda: list(_cached(own)) == ["qwen/sub/mine"])
+    until("the rest is gone", lambda: list(_cached(own)) == ["qwen/sub/mine"])
     sent = fleet.sent(origins.bucket)
     assert (mounted / "mine").read_bytes() == b"mine"
     assert fleet.sent(origins.bucket) == sent
@@ -238,12 +189,12 @@ def test_an_origin_that_cannot_be_listed_fails_with_the_reason(fleet: Fleet, ori
     for key in ("config.json", "model.safetensors"):
         client.delete_object(Bucket=origins.bucket, Key=f"qwen/{key}")
     fleet.start()
-    shown = _until("it failed", lambda: shown if (shown := fleet.shown())["condition"] == "failed" else None)
+    shown = until("it failed", lambda: shown if (shown := fleet.shown())["condition"] == "failed" else None)
     assert shown["state"] == "idle"
     assert f"nothing under s3://{origins.bucket}/qwen" in shown["reason"]["en"]
     client.delete_bucket(Bucket=origins.bucket)
     fleet.start()
-    shown = _until("it failed", lambda: shown if (shown := fleet.shown())["condition"] == "failed" else None)
+    shown = until("it failed", lambda: shown if (shown := fleet.shown())["condition"] == "failed" else None)
     assert origins.bucket in shown["reason"]["en"]
 
 
@@ -265,7 +216,7 @@ def test_a_selection_is_pulled_and_nothing_else(fleet: Fleet, origins: Origins) 
     assert fleet.until("active")["bytes_total"] == len(MODEL)
     assert list(_cached(own)) == ["qwen/model.safetensors"]
     fleet.place.admin.release("qwen", "zj-1")
-    _until("nothing is cached", lambda: not _cached(own))
+    until("nothing is cached", lambda: not _cached(own))
     fleet.start(selection={"kind": "metadata"})
     shown = fleet.until("active")
     assert (shown["mountable"], shown["bytes_held"], _cached(own)) == (True, 0, {})
@@ -308,7 +259,7 @@ def test_joining_and_leaving(fleet: Fleet, origins: Origins) -> None:
     fleet.until("active")
     shown = own.status()["control"]
     assert (shown["region"], shown["node_id"], shown["heard"], shown["error"]) == ("zj-1", node["id"], True, "")
-    _until("it is told what was reached", lambda: fleet.place.admin.node(node["id"])["applied"] > 0)
+    until("it is told what was reached", lambda: fleet.place.admin.node(node["id"])["applied"] > 0)
     # Longer than the node's patience (2 s): one that has joined stays.
     wait_until("a heartbeat", lambda: fleet.place.admin.node(node["id"])["heard"] != node["heard"], 20)
     pid = own.node_pid()
@@ -316,7 +267,7 @@ def test_joining_and_leaving(fleet: Fleet, origins: Origins) -> None:
     assert own.status()["control"] is None
     assert "nothing to leave" in own.run("node", "leave", check=False).stderr
     assert not list((own.base / "cache/control").iterdir())
-    _until("the node ends by idleness", lambda: pid not in own.processes())
+    until("the node ends by idleness", lambda: pid not in own.processes())
 
 
 def test_keys_that_were_replaced(fleet: Fleet, failing_origin_of_qwen: Origin) -> None:
@@ -330,12 +281,12 @@ def test_keys_that_were_replaced(fleet: Fleet, failing_origin_of_qwen: Origin) -
     signatures.keys["headrace"] = Key("another-secret")
     origin.bucket("models").put("qwen/new", b"new")
     fleet.place.admin.refresh("qwen", "zj-1")
-    shown = _until("the refresh failed", lambda: shown if (shown := fleet.shown())["condition"] == "refresh failed" else None)
+    shown = until("the refresh failed", lambda: shown if (shown := fleet.shown())["condition"] == "refresh failed" else None)
     assert (shown["state"], shown["current"]) == ("active", 1)
     assert shown["reason"]["en"]
     fleet.place.admin.rotate_credentials("qwen", {"access_key": origin.access.access_key, "secret_key": "another-secret"})
     fleet.place.admin.refresh("qwen", "zj-1")
-    _until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
+    until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
     assert set(_cached(own)) == {"qwen/config.json", "qwen/new"}
     assert "another-secret" not in own.log()
 
@@ -345,12 +296,12 @@ def test_a_change_of_mind_breaks_a_pull_off(fleet: Fleet, origins: Origins) -> N
     own = fleet.node("gpu-1")
     fleet.volume(origins, bandwidth=2 * MIB)
     fleet.start()
-    _until("bytes are pulled", lambda: fleet.shown()["bytes"] > MIB)
+    until("bytes are pulled", lambda: fleet.shown()["bytes"] > MIB)
     fleet.place.admin.cancel_pull("qwen", "zj-1")
     assert fleet.shown()["state"] == "idle"
-    _until("nothing is cached", lambda: not _cached(own), 10)
+    until("nothing is cached", lambda: not _cached(own), 10)
     sent = fleet.sent(origins.bucket)
-    _until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
+    until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
     assert fleet.sent(origins.bucket) - sent < 4 * MIB
     assert not _cached(own)
 
@@ -361,7 +312,7 @@ def test_an_error_of_a_pull_is_told_and_it_goes_on(fleet: Fleet, failing_origin_
     fleet.place.admin.create_volume(_said(origin))
     origin.faults.always(Fault.WRONG_ETAG, "qwen/config.json")
     fleet.start()
-    shown = _until("the error is told", lambda: shown if (shown := fleet.shown())["nodes"] and shown["nodes"][0]["error"] else None)
+    shown = until("the error is told", lambda: shown if (shown := fleet.shown())["nodes"] and shown["nodes"][0]["error"] else None)
     assert (shown["state"], shown["mountable"], shown["nodes"][0]["complete"]) == ("syncing", True, False)
     assert "qwen/config.json" in shown["nodes"][0]["error"]
     origin.faults.clear()
@@ -405,7 +356,7 @@ def test_a_list_of_another_bucket_is_refused(fleet: Fleet, origins: Origins, fai
             held = [one for one in fleet.shown("evil")["nodes"] if one["node_id"] == node["id"]]
             return str(held[0]["error"]) if held else ""
 
-        assert f"is of s3://{origins.bucket}/qwen/" in _until("it is refused", refused)
+        assert f"is of s3://{origins.bucket}/qwen/" in until("it is refused", refused)
         assert [path.name] == [one.name for one in path.parent.iterdir()]
 
 
@@ -426,9 +377,9 @@ def test_what_another_acceleration_needs_stays_at_a_release(fleet: Fleet, origin
     assert fleet.until("active", "part")["bytes_held"] == len(b"shared")
     assert fleet.sent(origins.bucket) - before == SMALL + len(b"shared"), "what one has pulled, the other has"
     fleet.place.admin.release("qwen", "zj-1")
-    _until("the rest is gone", lambda: list(_cached(own)) == ["qwen/sub/shared"])
+    until("the rest is gone", lambda: list(_cached(own)) == ["qwen/sub/shared"])
     fleet.place.admin.release("part", "zj-1")
-    _until("nothing is cached", lambda: not _cached(own))
+    until("nothing is cached", lambda: not _cached(own))
 
 
 def test_an_origin_that_is_away_fails_with_the_reason(fleet: Fleet, origins: Origins) -> None:
@@ -437,7 +388,7 @@ def test_an_origin_that_is_away_fails_with_the_reason(fleet: Fleet, origins: Ori
         fleet.volume(origins, endpoint=way.url)
         way.shut()
         fleet.start()
-        shown = _until("it failed", lambda: shown if (shown := fleet.shown())["condition"] == "failed" else None, 90)
+        shown = until("it failed", lambda: shown if (shown := fleet.shown())["condition"] == "failed" else None, 90)
         assert shown["reason"]["en"]
         way.open()
         fleet.start()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.cli import show
-from headrace.cli.control import control, language
+from headrace.cli.logged_in import control, language
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
 from headrace.errors import Exit, UsageError
@@ -141,10 +141,11 @@ def _placement(nodes: int | None, label: list[str] | None) -> dict[str, Any]:
         raise UsageError("bad-setting", "--nodes and --label exclude each other; give one of them")
     if nodes:
         return {"kind": "number", "number": nodes}
-    return {"kind": "labels", "labels": dict(_label(text) for text in label)} if label else {"kind": "all"}
+    return {"kind": "labels", "labels": dict(map(key_and_value, label))} if label else {"kind": "all"}
 
 
-def _label(text: str) -> tuple[str, str]:
+def key_and_value(text: str) -> tuple[str, str]:
+    """A label as it is written."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError("bad-setting", f"label: {text!r} is not KEY=VALUE; write it like gpu=H800")

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tokens, volumes
+from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tasks, tokens, volumes
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
-from headrace.errors import Exit, HeadraceError, UsageError
+from headrace.errors import Exit, UsageError
 from headrace.node.resolver import captured
+from headrace.printable import printable
 
 # The node counts them in 32 bits.
 _LISTED_MAX = 2**32 - 1
@@ -36,6 +37,7 @@ app.add_typer(order.app, name="order")
 app.add_typer(control.app, name="control")
 app.add_typer(volumes.app, name="volume")
 app.add_typer(regions.app, name="region")
+app.add_typer(tasks.app, name="task")
 app.add_typer(tokens.app, name="token")
 node.app.add_typer(nodes.app)
 app.add_typer(node.app, name="node")
@@ -103,7 +105,7 @@ def _show_status(answer: dict[str, Any]) -> None:
         elif directory["lacks"]:
             print(f"warning: cache directory {directory['path']}: {directory['lacks']}")
     for mounted in answer["mounts"]:
-        print(f"\n{mounted['directory']}  {mounted['source']}  snapshot {mounted['snapshot']}{' (pinned)' if mounted['pinned'] else ''}")
+        print(f"\n{_mounted(mounted)}")
         print(
             f"  {mounted['files_complete']}/{mounted['files']} files, {show.size(mounted['bytes_present'])} of {show.size(mounted['bytes'])} present"
         )
@@ -113,6 +115,15 @@ def _show_status(answer: dict[str, Any]) -> None:
             print(f"  skipped: {key!r}: {reason}")
     for event in answer["events"]:
         print(f"  {event['kind']}: {event['message']}")
+
+
+def _mounted(mounted: dict[str, Any]) -> str:
+    """What is mounted where; a task's mount is seen by the task alone."""
+    task = mounted.get("task")
+    if task:
+        follows = " (follows)" if task["follow"] else ""
+        return printable(f"{task['path']}  {task['volume']}@v{task['version']}{follows}  in the task {task['id']} of the user {task['user']}")
+    return f"{mounted['directory']}  {mounted['source']}  snapshot {mounted['snapshot']}{' (pinned)' if mounted['pinned'] else ''}"
 
 
 def _show_control(control: dict[str, Any]) -> None:
@@ -309,14 +320,3 @@ def metrics() -> None:
     """Counters as Prometheus text."""
     with running() as client:
         print(client.call("metrics"), end="")
-
-
-def main() -> None:
-    """The entry point; failures are one message and an exit code."""
-    try:
-        app(standalone_mode=True)
-    except HeadraceError as failure:
-        show.error(failure)
-        sys.exit(failure.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from headrace.cli import show
+from headrace.cli.logged_in import language
 from headrace.cli.reach import Json, print_json
 from headrace.errors import UsageError
 from headrace.printable import printable
@@ -27,26 +25,14 @@ Database = Annotated[str | None, typer.Option(help="Database URL (SQLite in the 
 Url = Annotated[str, typer.Argument(help="Address of the control plane, like https://headrace.example.com:7370.")]
 
 
-def control() -> ControlClient:
-    """The control plane that this user is logged in to."""
-    # An HTTP client takes a tenth of a second to load: commands that need none don't wait for it.
-    from headrace.client import ControlClient, remembered
-
-    login = remembered()
-    return ControlClient(login.url, login.token, certificates=login.certificates, language=language())
-
-
-def language() -> str:
-    """`zh` where the locale is Chinese, else `en`."""
-    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    return "zh" if locale.lower().startswith("zh") else "en"
-
-
 def up(
     listen: Annotated[str | None, typer.Option(help="Address and port (127.0.0.1:7370).")] = None,
     database: Database = None,
 ) -> None:
     """Start the control plane here, in the foreground. Ctrl-C ends it."""
+    import asyncio
+    import logging
+
     server, settings = _installed()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     chosen = settings.load({"control_listen": listen, "control_database": database})
@@ -62,6 +48,8 @@ def up(
 @app.command("new-admin-token", epilog="Example: headrace control new-admin-token")
 def new_admin_token(database: Database = None, as_json: Json = False) -> None:
     """Make a one-time token of an administrator, for `headrace login`. On the control plane's own machine, whether it runs or not."""
+    import asyncio
+
     server, settings = _installed()
     token = asyncio.run(server.new_admin_token(settings.load({"control_database": database})))
     if as_json:
@@ -79,6 +67,8 @@ def rotate_keys(
     as_json: Json = False,
 ) -> None:
     """Seal all credentials under a new key. On the control plane's own machine, whether it runs or not."""
+    import asyncio
+
     _, settings = _installed()
     from headrace.control.rotation import rotate_keys as rotate
 
@@ -147,6 +137,8 @@ def _must_be_private(url: str, *, insecure: bool) -> None:
 
 def _is_here(host: str) -> bool:
     try:
+        import ipaddress
+
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"

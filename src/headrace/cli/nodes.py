@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.control import control
+from headrace.cli.logged_in import control
 from headrace.cli.reach import Json, print_json
 from headrace.cli.show import size
 from headrace.cli.tables import print_table

@@ -46,6 +46,14 @@ class Progress:
         self.shown = True
         self.write(self._text(part, now))
 
+    def say(self, text: str) -> None:
+        """The same for words of another kind."""
+        now = time.monotonic()
+        if self.quiet or now - self.last < (0.2 if self.live else 5.0):
+            return
+        self.last, self.shown = now, True
+        self.write(text)
+
     def _text(self, part: dict[str, Any], now: float) -> str:
         if part.get("phase") == "list":
             return f"listing: {part['files']} files, {size(part['bytes'])}"

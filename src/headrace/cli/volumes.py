@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.control import control, language
+from headrace.cli.logged_in import control, language
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
 from headrace.errors import Exit, UsageError

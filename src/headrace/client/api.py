@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
+from headrace.client.http import httpx
 from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.printable import printable
 
@@ -40,7 +39,7 @@ class ControlClient:
         self._url = url.rstrip("/")
         self._certificates = certificates
         headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_SECONDS, verify=_trust(certificates), trust_env=False)
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_SECONDS, verify=_trust(self._url, certificates), trust_env=False)
 
     def __enter__(self) -> ControlClient:
         return self
@@ -284,9 +283,10 @@ def _line(finding: Document, language: str) -> str:
     return f"  {finding['field']}: {finding['cause'][tongue]}; {finding['remedy'][tongue]}"
 
 
-def _trust(certificates: str | None) -> ssl.SSLContext | bool:
+def _trust(url: str, certificates: str | None) -> ssl.SSLContext | bool:
+    """What vouches for a server. Loading authorities takes longer than a request, and without TLS they are not asked."""
     try:
-        return ssl.create_default_context(cafile=certificates) if certificates else True
+        return ssl.create_default_context(cafile=certificates) if certificates else not url.startswith("http://")
     except OSError as error:  # an SSLError too
         raise UsageError("bad-setting", f"ca: {certificates} can't be used: {error}; give a file of certificates in PEM") from None
 

@@ -199,6 +199,8 @@ def told(settings: Settings) -> dict[str, str]:
         "HEADRACE_VERIFY_READS": str(int(settings.verify_reads)),
         "HEADRACE_INTERFACES": ",".join(settings.interfaces),
         "HEADRACE_LEARN_ORDER": str(int(settings.learn_order)),
+        "HEADRACE_TASK_SOCKET": settings.task_socket,
+        "HEADRACE_TASK_PATHS": ",".join(settings.task_paths),
     }
 
 

@@ -46,8 +46,14 @@ def add_origin(engine: Engine, settings: Settings, origin_id: str, bucket: str, 
         origin_id, endpoint=origin["endpoint"], bucket=bucket, region=origin["region"],
         addressing=origin["addressing"], anonymous=origin["anonymous"], ca_bundle=origin["ca_bundle"],
         proxy=origin["proxy"], source_addresses=list(settings.interfaces), max_connections=settings.connections,
-        deadline_seconds=settings.deadline, max_bytes_per_second=settings.origin_bandwidth or None,
-        max_requests_per_second=settings.origin_requests or None, learn_order=learn_order and settings.learn_order,
+        deadline_seconds=settings.deadline, max_bytes_per_second=ceiling(origin.get("bandwidth", 0), settings.origin_bandwidth),
+        max_requests_per_second=ceiling(origin.get("requests", 0), settings.origin_requests),
+        learn_order=learn_order and settings.learn_order,
     )  # fmt: skip
     if origin["access_key"]:
         engine.set_credentials(origin_id, origin["access_key"], origin["secret_key"], origin["session_token"])
+
+
+def ceiling(of_volume: int, of_node: int) -> int | None:
+    """The lower of two, of which 0 is none."""
+    return min((limit for limit in (of_volume, of_node) if limit), default=None)

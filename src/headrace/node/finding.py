@@ -6,21 +6,27 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import NotFound
+from headrace.node.task_mounts import of_tasks, refuse
+from headrace.node.task_paths import is_within
 
 if TYPE_CHECKING:
     from headrace.node.service import Node
 
 
 def find_mount(node: Node, directory: str) -> tuple[str, dict[str, Any]]:
-    """The mount at a directory, or the one that holds a path."""
+    """The mount at a directory, or the one that holds a path. Raises NotFound where there is none, MountFailure for one of a task."""
     wanted = os.path.abspath(directory)
+    everyones = {i: m for i, m in node.kept.mounts.items() if "task" not in m}
     best = max(
-        ((i, m) for i, m in node.kept.mounts.items() if wanted == m["directory"] or wanted.startswith(m["directory"] + "/")),
+        ((i, m) for i, m in everyones.items() if wanted == m["directory"] or wanted.startswith(m["directory"] + "/")),
         key=lambda pair: len(pair[1]["directory"]),
         default=None,
     )
     if best is None:
-        known = ", ".join(m["directory"] for m in node.kept.mounts.values()) or "none"
+        for entry in of_tasks(node).values():
+            if is_within(wanted, entry["task"]["path"]) or is_within(wanted, entry["directory"]):
+                raise refuse(entry)
+        known = ", ".join(m["directory"] for m in everyones.values()) or "none"
         raise NotFound(
             "not-mounted",
             f"directory: {wanted} is not mounted by this node (mounted: {known}); see `headrace status`",

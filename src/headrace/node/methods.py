@@ -208,7 +208,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
         "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
         "mounts": [_mount_status(node, i, m) for i, m in chosen.items()],
         "volumes": node.volumes.describe(),
-        "events": node.engine.events(10),
+        "events": node.membership.events() + node.engine.events(10),
     }
 
 
@@ -224,11 +224,11 @@ def _cache(node: Node) -> dict[str, Any]:
     return usage
 
 
-def _listed(node: Node, mount_id: str, path: str) -> dict[str, Any]:
+def _listed(node: Node, origin_id: str, path: str) -> dict[str, Any]:
     """What a mount's snapshot holds, and how much of it is cached. The mount itself has it in memory: a file that is gone is no end of it."""
     try:
         info = Engine.snapshot_info(path)
-        coverage = node.engine.coverage(mount_id, path, [])
+        coverage = node.engine.coverage(origin_id, path, [])
         skipped = Engine.snapshot_skipped(path, _SHOWN)
     except EngineError as error:
         names = ("files", "bytes", "skipped", "bytes_present", "files_complete", "files_durable")
@@ -241,15 +241,21 @@ def _mount_status(node: Node, mount_id: str, entry: dict[str, Any]) -> dict[str,
     path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
     expires = entry["origin"].get("expires")
     left = expires - time.time() if expires else None
-    warning = None
+    warning, task = None, _task_status(entry)
     if left is not None and left < 86400:
         warning = "credentials expire within the hour" if left < 3600 else "credentials expire within a day"
     return {
-        "directory": entry["directory"], "source": f"s3://{entry['bucket']}/{entry['prefix']}".rstrip("/"),
+        "directory": task["path"] if task else entry["directory"], "task": task, "source": f"s3://{entry['bucket']}/{entry['prefix']}".rstrip("/"),
         "endpoint": entry["origin"]["endpoint"], "snapshot": entry["snapshot"], "pinned": entry["pin"],
-        "credentials_expire": expires, "warning": warning, **_listed(node, mount_id, path),
+        "credentials_expire": expires, "warning": warning, **_listed(node, entry.get("origin_id", mount_id), path),
         **node.engine.mount_status(mount_id),
     }  # fmt: skip
+
+
+def _task_status(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Of a task's mount: whose it is, and what it shows. Only the task's processes see it at its directory."""
+    task = entry.get("task")
+    return None if task is None else {name: task[name] for name in ("id", "volume", "version", "follow", "path", "user")}
 
 
 def _ratio(hits: float, misses: float) -> float | None:
@@ -430,7 +436,7 @@ def metrics(node: Node, _: Params, __: Progress) -> str:
 
 def ping(node: Node, _: Params, __: Progress) -> dict[str, Any]:
     """Who answers, what is mounted, and the settings in force of which there is one for all mounts; costs nothing."""
-    mounts = [{"directory": m["directory"], "snapshot": m["snapshot"]} for m in node.kept.mounts.values()]
+    mounts = [{"directory": m["directory"], "snapshot": m["snapshot"]} for m in node.kept.mounts.values() if "task" not in m]
     names = ("cache_directories", "cache_reserve", "memory")
     return {"pid": os.getpid(), "mounts": mounts, "settings": {name: getattr(node.settings, name) for name in names}}
 

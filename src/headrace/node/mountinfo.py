@@ -22,6 +22,7 @@ class Mounted:
     fstype: str
     source: str
     user: int | None  # whose mount it is, where the file system is FUSE
+    options: tuple[str, ...] = ()  # of this mount; the file system has its own besides
 
 
 def mounted() -> list[Mounted]:
@@ -31,7 +32,7 @@ def mounted() -> list[Mounted]:
         left, _, right = line.partition(" - ")
         fields, kind = left.split(" "), right.split(" ")
         user = re.search(r"(?:^|,)user_id=(\d+)", kind[2])
-        found.append(Mounted(_unescape(fields[4]), kind[0], _unescape(kind[1]), int(user[1]) if user else None))
+        found.append(Mounted(_unescape(fields[4]), kind[0], _unescape(kind[1]), int(user[1]) if user else None, tuple(fields[5].split(","))))
     return found
 
 

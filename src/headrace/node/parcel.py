@@ -1,4 +1,4 @@
-"""Messages with descriptors between node and keeper: a length, JSON, and what SCM_RIGHTS carries.
+"""Messages with descriptors, between node and keeper and at the task door: a length, JSON, and what SCM_RIGHTS carries.
 
 Standard library only: the keeper loads nothing else.
 """
@@ -40,6 +40,26 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         raise ConnectionError("descriptors were lost between node and keeper")
     message = json.loads(_exactly(channel, length))
     return message, list(fds)
+
+
+def receive_plain(channel: socket.socket, bytes_max: int) -> dict[str, Any] | None:
+    """The next message of somebody who may not send descriptors: the kernel drops those. None at the end.
+
+    Raises ConnectionError for what is too long or no message.
+    """
+    first = channel.recv(8)
+    if not first:
+        return None
+    length, count = struct.unpack("<II", first + _exactly(channel, 8 - len(first)))
+    if count or length > bytes_max:
+        raise ConnectionError("a message with descriptors, or too long")
+    try:
+        message = json.loads(_exactly(channel, length))
+    except (ValueError, RecursionError):
+        raise ConnectionError("a message that is no JSON") from None
+    if not isinstance(message, dict):
+        raise ConnectionError("a message that is no object")
+    return message
 
 
 def _exactly(channel: socket.socket, length: int) -> bytes:

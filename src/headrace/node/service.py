@@ -20,7 +20,7 @@ from typing import Any
 from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
-from headrace.node import parcel, record
+from headrace.node import parcel, record, task_mounts
 from headrace.node.agent.membership import Membership
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
@@ -128,21 +128,25 @@ class Node:
             self.cacheless = error.message
             print(f"node: {error.message}; what is mounted goes on without a cache until the node restarts", file=sys.stderr, flush=True)
             engine = start_without_cache(self.settings)
+        origins: set[str] = set()
         for mount_id, mount in list(self.kept.mounts.items()):
-            self._resume(engine, mount_id, mount)
+            self._resume(engine, mount_id, mount, origins)
         if not self.kept.locks:
             self._tell({"op": "locks"}, engine.lock_fds())
         engine.handout_serve(self.kept.listeners[1])
         return engine
 
-    def _resume(self, engine: Engine, mount_id: str, mount: dict[str, Any]) -> None:
-        self.add_origin(engine, mount_id, mount)
+    def _resume(self, engine: Engine, mount_id: str, mount: dict[str, Any], origins: set[str]) -> None:
+        if "task" in mount:
+            task_mounts.know_origin(self, engine, mount, origins)
+        else:
+            self.add_origin(engine, mount_id, mount)
         fuse, state = self.kept.fds[mount_id]
         slots = {int(slot): path for slot, path in mount["slots"].items()}
         try:
             engine.mount_resume(
                 mount_id,
-                mount_id,
+                mount.get("origin_id", mount_id),
                 slots,
                 max(slots),
                 fuse_fd=fuse,
@@ -155,7 +159,8 @@ class Node:
 
     def _give_up(self, mount_id: str, reason: str) -> None:
         """Ends a mount that nobody can serve. Its last descriptors are closed, so that programs get ENOTCONN instead of waiting forever."""
-        directory = self.kept.mounts[mount_id]["directory"]
+        mount = self.kept.mounts[mount_id]
+        directory = mount["task"]["path"] if "task" in mount else mount["directory"]
         print(f"node: {directory} can't go on: {reason}. Mount it again", file=sys.stderr, flush=True)
         self.forget_mount(mount_id)
 
@@ -198,7 +203,7 @@ class Node:
 
     def _record(self) -> None:
         with self.lock:
-            record.write(self.settings.socket, [mount["directory"] for mount in self.kept.mounts.values()])
+            record.write(self.settings.socket, [mount["directory"] for mount in self.kept.mounts.values() if "task" not in mount])
 
     def _new_keeper(self) -> None:
         """The keeper has died: another one gets everything."""
@@ -236,6 +241,7 @@ class Node:
         if not self.fault and self.settings.scrub_interval:
             threading.Thread(target=Scrubber(self.engine, self.settings, self.stopping).run, daemon=True).start()
         if not self.fault:
+            task_mounts.clear(self)
             self.membership.begin()
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
@@ -267,7 +273,7 @@ class Node:
         self.stopping.set()
         stop_mounts(self)
         if not self.fault:
-            self.membership.end()
+            self.membership.end(stopped=True)
             self.learning.settle_all(self.engine)
         # Connections that come now find no socket and start a new keeper.
         for path in (self.settings.socket, self.settings.handout_socket):
@@ -287,9 +293,13 @@ class Node:
         for mount_id in list(self.kept.mounts):
             with contextlib.suppress(EngineError):
                 if not self.engine.mount_alive(mount_id):
+                    mount = self.kept.mounts.get(mount_id, {})
                     self.engine.mount_forget(mount_id)
                     self.forget_mount(mount_id)
-                    self.volumes.retire(mount_id)
+                    if "task" not in mount:
+                        self.volumes.retire(mount_id)
+                    elif not self.membership.joined:
+                        task_mounts.drop_lists(self, mount)
 
     def _renew_credentials(self) -> None:
         from headrace.node.methods import renew

@@ -84,6 +84,7 @@ class Desired:
 
     version: int
     items: tuple[Item, ...]
+    draining: bool = False
 
     @property
     def digests(self) -> frozenset[str]:
@@ -94,7 +95,8 @@ class Desired:
 def parse(document: Any) -> Desired:
     """Raises NodeFailure for what is no such document: the control plane is of another version, or none."""
     try:
-        return Desired(int(document["version"]), tuple(_item(item) for item in document["accelerations"]))
+        items = tuple(_item(item) for item in document["accelerations"])
+        return Desired(int(document["version"]), items, bool(document.get("draining", False)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NodeFailure(
             "bad-desired", f"the control plane says what should be in a way this node does not know ({error!r}); use the same version on both sides"
@@ -105,16 +107,17 @@ def _item(said: Document) -> Item:
     selection = said["selection"]
     return Item(
         id=str(said["id"]),
-        origin=_origin(said["origin"]),
+        origin=parse_origin(said["origin"]),
         current=_number(said["current"]),
-        versions=tuple(Version(int(version["number"]), _digest(version["digest"])) for version in said["versions"]),
+        versions=tuple(map(parse_version, said["versions"])),
         list=_number(said["list"]),
         hold=_number(said["hold"]),
         selection=Selection(str(selection["kind"]), tuple(map(str, selection["include"])), tuple(map(str, selection["exclude"]))),
     )
 
 
-def _origin(said: Document) -> Origin:
+def parse_origin(said: Document) -> Origin:
+    """Raises ValueError, KeyError or TypeError for what is none."""
     return Origin(
         volume_id=str(said["volume_id"]),
         volume=str(said["volume"]),
@@ -128,6 +131,11 @@ def _origin(said: Document) -> Origin:
         bandwidth=int(said["bandwidth"]),
         requests=int(said["requests"]),
     )
+
+
+def parse_version(said: Document) -> Version:
+    """Raises ValueError, KeyError or TypeError for what is none."""
+    return Version(int(said["number"]), _digest(said["digest"]))
 
 
 def _number(said: Any) -> int | None:

@@ -1,13 +1,12 @@
 """The agent: asks what should be, brings it about, and goes on with what it has while the control plane is away.
 
-Three threads beside the workers. One waits in a long poll and keeps the last answer on disk; one brings about what the newest answer says,
-step by step, so that a step which fails is taken again later and one that is done is not; one tells. Doing all of it once more
+Four threads beside the workers. One waits in a long poll and keeps the last answer on disk; one brings about what the newest answer says,
+step by step, so that a step which fails is taken again later and one that is done is not; one tells; one looks after tasks. Doing all of it once more
 changes nothing, so a node that was killed begins with the last answer, as if it had just come.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
@@ -26,8 +25,11 @@ from headrace.node.agent.origins import Origins, name_of
 from headrace.node.agent.releasing import Releasing
 from headrace.node.agent.room import Room
 from headrace.node.agent.snapshots import Snapshots, spelled
+from headrace.node.agent.tasks import Tasks
 from headrace.node.agent.telling import Telling
 from headrace.node.agent.workers import Workers
+from headrace.node.task_door import Door
+from headrace.node.task_mounts import lists_in_use
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +71,8 @@ class Agent:
         self._fetched: Desired | None = None
         self._missing: frozenset[tuple[str, str]] = frozenset()
         self._complaints: set[str] = set()
-        self._origins = Origins(node.engine, node.settings, self._control)
+        self._received = 0.0
+        self._origins = Origins(node.engine, node.settings, self._control, node.kept)
         self._snapshots = Snapshots(node.settings.snapshots, self._control)
         self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX)]
         self._listings = listing.Listings(
@@ -80,19 +83,34 @@ class Agent:
         self._holding = holding.Holding(tools, self._workers[1])
         self._releasing = Releasing(node, self._snapshots)
         self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active)
+        self._tasks = Tasks(node, self._control, self._contact, self._origins, self._snapshots, self._heard)
+        self._door = Door(node.settings.task_socket, self._tasks, {"headrace": __version__, "node": identity.node_id, "region": identity.region})
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("asking", self._ask), ("applying", self._apply), ("telling", lambda: self._telling.run(self._stopping)))
+            for name, work in (
+                ("asking", self._ask),
+                ("applying", self._apply),
+                ("telling", lambda: self._telling.run(self._stopping)),
+                ("tasks", lambda: self._tasks.run(self._stopping)),
+            )
         ]
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+        try:
+            self._door.open()
+        except (HeadraceError, OSError) as error:
+            self._tasks.happened("task-door", f"tasks can't be mounted here: {getattr(error, 'message', error)}")
 
-    def end(self) -> None:
-        """Breaks everything off; waits a moment for it."""
+    def end(self, *, stopped: bool) -> None:
+        """Breaks everything off; waits a moment for it. Where the node is `stopped`, its tasks have ended."""
+        self._door.close()
         self._stopping.set()
         self._wake.set()
+        self._tasks.soon()
+        if stopped:
+            self._tasks.tell_end(_END_SECONDS)
         self._telling.soon()
         self._listings.stop()
         self._holding.stop()
@@ -108,6 +126,14 @@ class Agent:
         """For `headrace status`."""
         desired = self._desired
         return {**self._contact.describe(), "accelerations": len(desired.items) if desired else 0, **self._holding.counts()}
+
+    def events(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        return self._tasks.events()
+
+    def _heard(self) -> tuple[Desired | None, float]:
+        """What should be, and when (Unix time) this was heard; one that comes from the disk was heard at 0."""
+        return self._desired, self._received
 
     def _guarded(self, work: Any) -> None:
         """A thread that ends while it shouldn't is begun again, with the cause in the log."""
@@ -148,7 +174,8 @@ class Agent:
     def _take(self, desired: Desired, document: Any) -> None:
         if self._desired is None or desired.version != self._desired.version:
             self._telling.again()
-        self._desired = desired
+        self._desired, self._received = desired, time.time()
+        self._tasks.soon()
         try:
             self._last.write(document)
         except OSError as error:
@@ -203,9 +230,10 @@ class Agent:
         return frozenset(missing)
 
 
-def forget(directory: Path, snapshots: Path) -> None:
-    """Takes away what an agent keeps on disk. Bytes stay in the cache until their room is needed."""
+def forget(directory: Path, node: Node) -> None:
+    """Takes away what an agent keeps on disk. Bytes stay in the cache until their room is needed, and lists as long as mounts of tasks show them."""
     Last(directory).forget()
-    for path in (snapshots / "control").glob("*.snap"):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+    in_use = lists_in_use(node)
+    for path in (node.settings.snapshots / "control").glob("*.snap"):
+        if str(path) not in in_use:
+            path.unlink(missing_ok=True)

@@ -98,7 +98,7 @@ class Membership:
             from headrace.node.agent.loop import forget
 
             identities.forget(self._directory)
-            forget(self._directory, self._node.settings.snapshots)
+            forget(self._directory, self._node)
             self._identity, self._agent, self._error = None, None, ""
         return before
 
@@ -111,10 +111,14 @@ class Membership:
         quiet = {"heard": False, "heard_at": None, "error": self._error}
         return {**who, **(agent.status() if agent else quiet)}
 
-    def end(self) -> None:
-        """At the node's end, or before it forgets."""
+    def events(self) -> list[dict[str, Any]]:
+        """What has happened lately, as the engine tells its events."""
+        return self._agent.events() if self._agent else []
+
+    def end(self, *, stopped: bool = False) -> None:
+        """At the node's end, when everything is `stopped`, or before it forgets."""
         if self._agent is not None:
-            self._agent.end()
+            self._agent.end(stopped=stopped)
 
     def _start(self) -> None:
         from headrace.node.agent.loop import Agent

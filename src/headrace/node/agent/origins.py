@@ -1,23 +1,29 @@
 """Origins of accelerations in the engine, with keys from the control plane, which are kept in memory only.
 
-Each revision of a volume is an origin of its own: what still reads by the old one ends with it, and nothing mixes two of them.
+Each revision of a volume is an origin of its own: what still reads by the old one ends with it, and nothing mixes two of them. Mounts of
+tasks read by the origin of the revision that they began with, and get the keys of later ones. They outlive the agent, so their origins do too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
 
 from headrace.node.agent.desired import Origin
+from headrace.node.engines import add_origin
 
 if TYPE_CHECKING:
     from headrace._engine import Engine
     from headrace.client import ControlClient
+    from headrace.node.keeper import Kept
     from headrace.settings import Settings
 
 # What the engine says of keys that the origin refuses.
 REFUSED = frozenset({"access-denied", "bad-credentials", "expired-credentials"})
+_KEYS = ("access_key", "secret_key", "session_token")
 
 
 def name_of(origin: Origin) -> str:
@@ -26,52 +32,80 @@ def name_of(origin: Origin) -> str:
 
 
 class Origins:
-    """Those that accelerations need."""
+    """Those that accelerations, and mounts of tasks, need."""
 
-    def __init__(self, engine: Engine, settings: Settings, control: ControlClient) -> None:
+    def __init__(self, engine: Engine, settings: Settings, control: ControlClient, kept: Kept) -> None:
         self._engine = engine
         self._settings = settings
         self._control = control
+        self._kept = kept
         self._lock = threading.Lock()
-        self._known: set[str] = set()
-        self._with_keys: set[str] = set()
+        self._keys: dict[str, dict[str, Any]] = {entry["origin_id"]: _keys(entry["origin"]) for entry in self._tasks()}
+        self._known = set(self._keys)
+        self._lent: Counter[str] = Counter()
 
     def add(self, origin: Origin) -> str:
         """Makes it known; its name. That suffices to ask what is held of it."""
         name = name_of(origin)
         with self._lock:
             if name not in self._known:
-                self._engine.add_origin(
-                    name, endpoint=origin.endpoint, bucket=origin.bucket, region=origin.region or "us-east-1", addressing=origin.addressing,
-                    anonymous=origin.anonymous, ca_bundle=None, proxy=None, source_addresses=list(self._settings.interfaces),
-                    max_connections=self._settings.connections, deadline_seconds=self._settings.deadline,
-                    max_bytes_per_second=_ceiling(origin.bandwidth, self._settings.origin_bandwidth),
-                    max_requests_per_second=_ceiling(origin.requests, self._settings.origin_requests),
-                )  # fmt: skip
+                add_origin(self._engine, self._settings, name, origin.bucket, _document(origin, {}), learn_order=False)
                 self._known.add(name)
         return name
 
     def open(self, origin: Origin, *, anew: bool = False) -> str:
         """The same, with keys to read it; `anew` fetches them though there are some. Raises ControlFailure where they can't be fetched."""
         name = self.add(origin)
-        if origin.anonymous or (name in self._with_keys and not anew):
+        if origin.anonymous or (name in self._keys and not anew):
             return name
-        keys = self._control.origin_credentials(origin.volume_id)
-        with self._lock:
-            if name in self._known:
-                self._engine.set_credentials(name, keys["access_key"], keys["secret_key"], keys["session_token"] or None)
-                self._with_keys.add(name)
+        self.give(name, self.fetched(origin.volume_id))
         return name
 
-    def keep_only(self, names: Collection[str]) -> None:
-        """Takes all others away, and what they still fetch is broken off."""
+    @contextlib.contextmanager
+    def lent(self, origin: Origin) -> Iterator[tuple[str, dict[str, Any]]]:
+        """An origin with keys, and all of it as a mount keeps it. In here it stays, whatever should be; afterwards as long as a mount names it."""
         with self._lock:
-            for name in self._known - set(names):
+            self._lent[name_of(origin)] += 1
+        try:
+            name = self.open(origin)
+            yield name, _document(origin, self._keys.get(name, {}))
+        finally:
+            with self._lock:
+                self._lent[name_of(origin)] -= 1
+
+    def give(self, name: str, keys: dict[str, Any]) -> None:
+        """Has an origin use these keys from now on."""
+        with self._lock:
+            if name in self._known:
+                self._engine.set_credentials(name, keys["access_key"], keys["secret_key"], keys["session_token"])
+                self._keys[name] = keys
+
+    def fetched(self, volume_id: str) -> dict[str, Any]:
+        """A volume's keys as they are now. Raises ControlFailure."""
+        return _keys(self._control.origin_credentials(volume_id))
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Takes all others away that no task reads by, and what they still fetch is broken off."""
+        with self._lock:
+            in_use = {entry["origin_id"] for entry in self._tasks()} | set(+self._lent)
+            for name in self._known - set(names) - in_use:
                 self._engine.remove_origin(name)
                 self._known.discard(name)
-                self._with_keys.discard(name)
+                self._keys.pop(name, None)
+
+    def _tasks(self) -> list[dict[str, Any]]:
+        return [entry for entry in list(self._kept.mounts.values()) if "task" in entry]
 
 
-def _ceiling(of_volume: int, of_node: int) -> int | None:
-    """The lower of two, of which 0 is none."""
-    return min((limit for limit in (of_volume, of_node) if limit), default=None)
+def _keys(said: dict[str, Any]) -> dict[str, Any]:
+    keys: dict[str, Any] = {name: said[name] for name in _KEYS}
+    return {**keys, "session_token": keys["session_token"] or None}
+
+
+def _document(origin: Origin, keys: dict[str, Any]) -> dict[str, Any]:
+    """As `resolver.resolve` describes one, with the ceilings of the volume."""
+    return {
+        "endpoint": origin.endpoint, "region": origin.region or "us-east-1", "addressing": origin.addressing, "anonymous": origin.anonymous,
+        "ca_bundle": None, "proxy": None, "expires": None, "bandwidth": origin.bandwidth, "requests": origin.requests,
+        **dict.fromkeys(_KEYS), **keys,
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 """Letting go: of a list that no item names any more, whatever only it needs leaves the cache, and then the list itself goes.
 
-Objects that another list needs stay: another acceleration's, another version's, a mount's, or an open volume's of the SDK.
+Objects that another list needs stay: another acceleration's, another version's, a mount's, or an open volume's of the SDK. So do lists that a
+mount of a task shows.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace._engine import Engine, EngineError
 from headrace.node.agent.snapshots import Snapshots
+from headrace.node.task_mounts import lists_in_use
 
 if TYPE_CHECKING:
     from headrace.node.service import Node
@@ -34,7 +37,9 @@ class Releasing:
 
     def step(self, named: frozenset[str], incomplete: frozenset[tuple[str, str]]) -> bool:
         """True when nothing is left to let go of. `incomplete`: buckets of which lists are still missing here; what these need is not known."""
-        others = self._snapshots.others(named)
+        # A mount of a task needs its lists as long as it lives: its node may restart.
+        in_use = {Path(path).stem for path in lists_in_use(self._node)}
+        others = self._snapshots.others(named | in_use)
         if others and not self._node.engine.cache_usage()["scan_done"]:
             return False  # after a start: what is cached is not known yet
         left = 0

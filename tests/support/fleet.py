@@ -1,0 +1,63 @@
+"""Nodes of a region as processes, beside a control plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from control.conftest import Origins, Place
+from headrace.testing.seaweed import Seaweed
+from support.headrace import Headrace, wait_until
+
+WAIT = 30.0
+
+
+@dataclass
+class Fleet:
+    """Nodes of a region, beside a control plane."""
+
+    place: Place
+    base: Path
+    stack: ExitStack
+    server: Seaweed
+
+    def node(self, name: str, *, join: bool = True, **environment: str) -> Headrace:
+        """A node that has joined; of the origin it knows only what the control plane says."""
+        base = self.base / name
+        base.mkdir()
+        own = Headrace(base, environment)
+        own.environment |= environment
+        self.stack.callback(own.stop)
+        if join:
+            self.join(own, name)
+        return own
+
+    def join(self, own: Headrace, name: str, *options: str, url: str = "", token: str = "", check: bool = True) -> str:
+        own.environment["HEADRACE_JOIN_TOKEN"] = token or self.place.admin.create_join_token("zj-1")["token"]
+        done = own.run("node", "join", url or self.place.control.url, "--name", name, *options, check=check)
+        del own.environment["HEADRACE_JOIN_TOKEN"]
+        return done.stdout + done.stderr
+
+    def volume(self, origins: Origins, name: str = "qwen", **changes: object) -> None:
+        self.place.admin.create_volume(origins.volume(name, **changes))
+
+    def start(self, name: str = "qwen", **more: object) -> None:
+        self.place.admin.start_acceleration(name, {"region": "zj-1", **more})
+
+    def shown(self, name: str = "qwen") -> dict[str, Any]:
+        return dict(self.place.admin.acceleration(name, "zj-1"))
+
+    def until(self, state: str, name: str = "qwen", seconds: float = WAIT) -> dict[str, Any]:
+        """Waits for a state."""
+        return dict(until(f"{name} is {state}", lambda: shown if (shown := self.shown(name))["state"] == state else None, seconds))
+
+    def sent(self, bucket: str) -> int:
+        return self.server.sent_bytes(bucket)
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = WAIT) -> Any:
+    """Waits for a condition."""
+    return wait_until(what, condition, seconds)
