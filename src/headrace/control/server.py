@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 from sqlalchemy.exc import DBAPIError
 
+from headrace.control.accelerations.instructions import Instructions
 from headrace.control.app import create_app
 from headrace.control.clock import Clock
 from headrace.control.database import Database, database_url
@@ -35,7 +36,7 @@ async def open_control(settings: ControlSettings, clock: Clock | None = None) ->
     clock = clock or Clock()
     database = Database(settings.database)
     try:
-        control = ControlPlane(settings, database, Vault(open_master(settings), clock), clock, Watch(database))
+        control = ControlPlane(settings, database, Vault(open_master(settings), clock), clock, Watch(database), Instructions(database))
         await upgrade(database)
         async with database.writing() as session:
             await control.vault.verify(session)

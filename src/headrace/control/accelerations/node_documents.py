@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, Field
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import queries
 from headrace.control.accelerations.documents import SelectionDocument
 from headrace.control.accelerations.models import Acceleration, Version
-from headrace.control.volumes import service as volumes
 
 
 class OriginDocument(BaseModel):
@@ -40,33 +38,35 @@ class VersionWanted(BaseModel):
     bytes: int
 
 
-class Item(BaseModel):
-    """What a node should do about one acceleration."""
+class SharedItem(BaseModel):
+    """What all nodes of a region are told of one acceleration."""
 
     id: str
     origin: OriginDocument
     state: str
     current: int | None
     versions: list[VersionWanted]
+    selection: SelectionDocument
+
+
+class Item(SharedItem):
+    """What a node should do about one acceleration."""
+
     list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
     hold: Annotated[int | None, Field(description="The version that this node should hold.")]
-    selection: SelectionDocument
 
 
 def version_wanted(version: Version) -> VersionWanted:
     return VersionWanted(number=version.number, label=version.label, digest=version.digest, files=version.files, bytes=version.bytes)
 
 
-async def item(session: AsyncSession, row: Acceleration, *, listing: int | None, hold: int | None) -> Item:
-    """What a node should do about an acceleration."""
-    volume = await volumes.by_id(session, row.volume_id)
-    return Item(
+def shared_item(row: Acceleration, origin: OriginDocument, versions: Sequence[Version]) -> SharedItem:
+    """What all nodes of its region are told of an acceleration."""
+    return SharedItem(
         id=row.id,
-        origin=OriginDocument(**volumes.for_nodes(volume)),
+        origin=origin,
         state=row.state,
         current=row.current,
-        versions=[version_wanted(version) for version in await queries.versions_of(session, row.id)],
-        list=listing,
-        hold=hold,
+        versions=[version_wanted(version) for version in versions],
         selection=SelectionDocument.model_validate(row.selection),
     )

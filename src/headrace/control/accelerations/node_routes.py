@@ -8,12 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.control.accelerations import changes, pulls, queries, snapshots
+from headrace.control.accelerations import pulls, queries, snapshots
 from headrace.control.accelerations.documents import Count
 from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.names import names_of
-from headrace.control.accelerations.node_documents import Item, item
-from headrace.control.accelerations.placement import Candidate
+from headrace.control.accelerations.node_documents import Item
 from headrace.control.accelerations.sweeping import candidates
 from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
@@ -92,6 +91,10 @@ class Holds(BaseModel):
     complete: bool = False
     error: Annotated[str, told(1023)] = ""
 
+    def held(self) -> pulls.Held:
+        counts = (self.files, self.files_total, self.bytes, self.bytes_total)
+        return pulls.Held(self.acceleration, self.version, *counts, self.complete, self.error)
+
 
 class Progress(BaseModel):
     """How far a node is with everything; `listing` names the accelerations that it lists just now."""
@@ -102,25 +105,21 @@ class Progress(BaseModel):
     listing: Annotated[list[SoughtId], Field(max_length=1000)] = []
 
 
-@router.get("/desired", operation_id="desired")
+@router.get("/desired", operation_id="desired", response_model=Desired)
 async def desired(
     control: Control,
     identity: OfNode,
     known: Annotated[int, Query(ge=-1, le=2**62, description="The version that the node has.")] = -1,
     wait: Annotated[float, Query(ge=0, le=_WAIT_MAX, description="Seconds to wait for another version.")] = 0,
-) -> Desired:
+) -> Response:
     """What the node should do; the answer waits for a change."""
     await control.watch.wait(identity.region_id, known, wait)
     async with control.database.reading() as session:
-        # Read before what it stands for: a change in between is found by the next question.
         version = (await regions.by_id(session, identity.region_id)).desired
         node = await nodes.find(session, identity.id)
         there = await candidates(session, control.clock, identity.region_id)
-        items = [
-            await item(session, row, listing=row.listing if row.lister == node.id else None, hold=_to_hold(row, node.id, there))
-            for row in await queries.in_region(session, identity.region_id)
-        ]
-    return Desired(version=version, draining=node.draining, accelerations=items)
+    document = await control.instructions.document(identity.region_id, version, node.id, there, draining=node.draining)
+    return Response(document, media_type="application/json")
 
 
 @router.get("/volumes/{identifier}/credentials", operation_id="node_credentials")
@@ -174,15 +173,18 @@ async def listing_failed(identifier: IdPath, body: Failed, control: Control, ide
 
 @router.post("/progress", operation_id="progress", status_code=204)
 async def progress(body: Progress, control: Control, identity: OfNode) -> None:
-    """Tells how far the node is; each acceleration in a transaction of its own."""
-    for held in body.held:
+    """Tells how far the node is; what is news of an acceleration in a transaction of its own."""
+    news = [one.held() for one in body.held]
+    if news:
         async with control.database.writing() as session:
-            row = _known(await queries.lookup(session, held.acceleration, lock=True), identity)
+            news = await pulls.told_again(session, control.clock, identity.region_id, identity.id, news)
+    for one in news:
+        async with control.database.writing() as session:
+            row = _known(await queries.lookup(session, one.acceleration_id, lock=True), identity)
             if row is None:
                 continue
             there = await candidates(session, control.clock, identity.region_id)
-            told = pulls.Held(held.acceleration, held.version, held.files, held.files_total, held.bytes, held.bytes_total, held.complete, held.error)
-            await pulls.told(session, control.clock, row, identity.id, told, await names_of(session, row), there)
+            await pulls.told(session, control.clock, row, identity.id, one, await names_of(session, row), there)
     for identifier in body.listing:
         async with control.database.writing() as session:
             row = _known(await queries.lookup(session, identifier, lock=True), identity)
@@ -212,8 +214,3 @@ async def _must_be_itself(control: ControlPlane, node_id: str, identifier: str, 
 def _known(row: Acceleration | None, identity: nodes.Identity) -> Acceleration | None:
     """The acceleration, where it is of the node's own region; it may be gone since the node began."""
     return row if row is not None and row.region_id == identity.region_id else None
-
-
-def _to_hold(row: Acceleration, node_id: str, there: list[Candidate]) -> int | None:
-    version = row.pulling if row.pulling is not None else row.current
-    return version if version is not None and node_id in changes.holding_nodes(row, there) else None

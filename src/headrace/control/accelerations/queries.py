@@ -104,6 +104,15 @@ async def versions_of(session: AsyncSession, identifier: str) -> Sequence[Versio
     return (await session.scalars(select(Version).where(Version.acceleration_id == identifier).order_by(Version.number))).all()
 
 
+async def versions_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Version]]:
+    """Kept versions of several accelerations, by their ids, each oldest first, in one question."""
+    found: dict[str, list[Version]] = {identifier: [] for identifier in identifiers}
+    query = select(Version).where(Version.acceleration_id.in_(identifiers)).order_by(Version.acceleration_id, Version.number)
+    for version in await session.scalars(query):
+        found[version.acceleration_id].append(version)
+    return found
+
+
 async def holdings_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Holding]]:
     """What nodes have of several accelerations, by their ids, in one question."""
     found: dict[str, list[Holding]] = {identifier: [] for identifier in identifiers}
