@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -65,20 +66,32 @@ class Fleet:
     holdings: int = 0
 
 
-def held(acceleration: str) -> dict[str, Any]:
-    """What a node tells of an acceleration that it holds whole."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an acceleration."""
+
+    state: str
+    doubled: bool
+
+
+def volume_name(number: int) -> str:
+    return f"model-{number:04}"
+
+
+def held(acceleration: str, version: int = 1) -> dict[str, Any]:
+    """What a node tells of a version that it holds whole."""
     counts = {"files": _FILES, "files_total": _FILES, "bytes": _BYTES, "bytes_total": _BYTES}
-    return {"acceleration": acceleration, "version": 1, **counts, "complete": True, "error": ""}
+    return {"acceleration": acceleration, "version": version, **counts, "complete": True, "error": ""}
 
 
-async def fill(url: str, state: Path, *, nodes: int, volumes_count: int, tasks_count: int, seed: int) -> Fleet:
-    """A region with nodes, volumes that are all active there, tasks that mount them, and the events that led to it."""
+async def fill(url: str, state: Path, *, nodes: int, volumes_count: int, tasks_count: int, seed: int, idle: bool = False) -> Fleet:
+    """A region with nodes, volumes that are all active there (or `idle`), tasks that mount them, and the events that led to it."""
     chosen = settings.load({"control_database": url, "control_state": str(state), "control_master_key": MASTER_KEY}, {})
     database, clock = Database(url, patient=True), Clock()
     try:
         async with database.writing() as session:
             books = _Books(session, clock, Vault(open_master(chosen), clock), random.Random(seed))
-            return await books.fill(nodes, volumes_count, tasks_count)
+            return await books.fill(nodes, volumes_count, tasks_count, idle=idle)
     finally:
         async with database.engine.connect() as connection:  # as autovacuum would have done by and by
             await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(text("ANALYZE"))
@@ -95,6 +108,22 @@ async def alive(url: str) -> int:
         await database.close()
 
 
+async def outcomes(url: str) -> dict[str, Outcome]:
+    """Of each acceleration, by id, with what its rows and its events say. A second listing that was asked for in time of need is none."""
+    database = Database(url)
+    try:
+        async with database.reading() as session:
+            rows = (await session.scalars(select(Acceleration))).all()
+            versions = Counter(await session.scalars(select(Version.acceleration_id)))
+            events = Counter((await session.execute(select(Event.object_id, Event.kind).where(Event.noun == "acceleration"))).tuples())
+        once = ("start acceleration", "published", "pull complete")
+        return {
+            row.id: Outcome(row.state, versions[row.id] > 1 or row.numbered > 1 or any(events[row.id, kind] > 1 for kind in once)) for row in rows
+        }
+    finally:
+        await database.close()
+
+
 class _Books:
     """One transaction that fills everything."""
 
@@ -103,13 +132,15 @@ class _Books:
         self._events: list[dict[str, Any]] = []
         self._owners = [f"team-{number:02}" for number in range(_OWNERS)]
 
-    async def fill(self, nodes: int, volumes_count: int, tasks_count: int) -> Fleet:
+    async def fill(self, nodes: int, volumes_count: int, tasks_count: int, *, idle: bool) -> Fleet:
         self._region = (await regions.create(self._session, self._clock, name=REGION, title="", title_zh="浙江一区")).id
         fleet = Fleet(await self._nodes(nodes), await self._readers())
-        made = await self._accelerations(await self._volumes(volumes_count), fleet.nodes)
-        fleet.holdings = sum(len(seat.held) for seat in fleet.nodes)
-        await self._tasks(fleet.nodes, made, tasks_count)
-        fleet.tasks = tasks_count
+        found = await self._volumes(volumes_count)
+        if not idle:
+            made = await self._accelerations(found, fleet.nodes)
+            fleet.holdings = sum(len(seat.held) for seat in fleet.nodes)
+            await self._tasks(fleet.nodes, made, tasks_count)
+            fleet.tasks = tasks_count
         await self._session.execute(insert(Event), self._events)
         return fleet
 
@@ -152,7 +183,7 @@ class _Books:
         for number in range(count):
             owner = self._owners[number % _OWNERS]
             said = volumes.Described(
-                name=f"model-{number:04}", provider="s3", region="us-east-1", endpoint="http://10.0.0.1:8333", addressing="path", bucket="models",
+                name=volume_name(number), provider="s3", region="us-east-1", endpoint="http://10.0.0.1:8333", addressing="path", bucket="models",
                 directory=f"models/{number:04}", confirm_root=False, read_only=False, bandwidth=0, requests=0,
             )  # fmt: skip
             checked = volumes.Checked(said.origin(), Credentials("AKIAIOSFODNN7EXAMPLE", "secret" * 7), (), "replica")
@@ -211,7 +242,7 @@ class _Books:
                     {"acceleration_id": identifier, "node_id": node, "version": 1, **counts, "files_total": _FILES, "bytes_total": _BYTES,
                      "complete": True, "error": "", "told": now}
                 )  # fmt: skip
-            for kind in ("start", "published", "pulled"):
+            for kind in ("start acceleration", "published", "pull complete"):
                 self._event("acceleration", identifier, f"{volume.name}@{REGION}", volume.owner, kind)
         await self._session.flush()
         for table, some in ((Acceleration, rows), (Version, versions), (Holding, holdings)):
