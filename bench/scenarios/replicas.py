@@ -124,7 +124,8 @@ def _killing(control: Replicas, seed: int, over: threading.Event) -> Iterator[li
     chance, ended = random.Random(seed), threading.Event()
 
     def kill() -> None:
-        while not ended.wait(_KILL_SECONDS):
+        due = time.monotonic()
+        while not ended.wait(max(0.0, (due := due + _KILL_SECONDS) - time.monotonic())):
             number = chance.randrange(len(control.all))
             control.all[number].kill()
             kills.append(number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ import pytest
 
 from control.conftest import Origins, Place
 from headrace.testing.seaweed import Seaweed
-from support.fleet import Fleet, until
+from support.fleet import Fleet
 from support.jobs import WAITING, Jobs
 
 CONFIG, MODEL = b"{}", bytes(range(256))

@@ -27,6 +27,9 @@ from headrace.printable import printable
 
 # Requests that are still answered when somebody asks it to end.
 _GRACE_SECONDS = 10
+# Longer than the pause between two heartbeats, or each would be a connection, and a TLS handshake, of its own; and longer than clients keep one
+# (`headrace.client`), so that it is them who close it, and no request meets an end.
+_KEEP_SECONDS = 75
 _REASON_MAX = 200
 
 
@@ -91,6 +94,7 @@ class Replica:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=_KEEP_SECONDS,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
             ),
         )
