@@ -8,6 +8,8 @@ HeadraceError
 ├── MountFailure        FUSE or the mount point refused
 │   └── BusyFailure
 ├── NodeFailure         the node can't be reached or broke off
+├── CommandFailure      the command of a task can't be executed
+│   └── CommandNotFound
 ├── NotFound            no such mount, snapshot or path
 │   └── PathNotFound    no such file in a volume; also a FileNotFoundError
 └── ReadFailure         a read of the SDK failed; also an OSError with the errno that the mount would give
@@ -34,6 +36,8 @@ class Exit(IntEnum):
     UNREACHABLE = 5
     BUSY = 6
     CACHE = 7
+    NOT_EXECUTABLE = 126
+    COMMAND_NOT_FOUND = 127
     INTERRUPTED = 130
 
     @property
@@ -50,6 +54,8 @@ _MEANINGS = {
     Exit.UNREACHABLE: "the origin cannot be reached, or not used as it is named",
     Exit.BUSY: "busy",
     Exit.CACHE: "the cache directory cannot be used",
+    Exit.NOT_EXECUTABLE: "`task run`: the command can't be executed (any other code may be the command's own)",
+    Exit.COMMAND_NOT_FOUND: "`task run`: the command is not found",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
@@ -94,6 +100,16 @@ class BusyFailure(MountFailure):
 
 class NodeFailure(HeadraceError):
     exit_code = Exit.FAILED
+
+
+class CommandFailure(HeadraceError):
+    """The command of `headrace task run` can't be executed; exit codes are those of shells."""
+
+    exit_code = Exit.NOT_EXECUTABLE
+
+
+class CommandNotFound(CommandFailure):
+    exit_code = Exit.COMMAND_NOT_FOUND
 
 
 class NotFound(HeadraceError):
@@ -159,6 +175,9 @@ _BY_CODE: dict[str, type[HeadraceError]] = {
     "task-mount": MountFailure,
     "task-refused": CredentialFailure,
     "bad-path": UsageError,
+    "other-region": UsageError,
+    "not-executable": CommandFailure,
+    "command-not-found": CommandNotFound,
     "bad-desired": NodeFailure,
     "bad-snapshot": NodeFailure,
     "busy": BusyFailure,

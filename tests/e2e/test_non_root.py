@@ -17,16 +17,9 @@ import pytest
 from headrace.testing.access import Access
 from support.bucket import Bucket
 from support.headrace import EVERYTHING, Headrace
+from support.nobody import AS_NOBODY, NOBODY
 
 MIB = 1 << 20
-NOBODY = 65534
-# A user of its own, who may find the way to this repository wherever it lies, and nothing else.
-AS_NOBODY = [
-    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all,+dac_read_search",
-    "--ambient-caps=-all,+dac_read_search", "--",
-]  # fmt: skip
-
-
 _START, _END = "import sys, hashlib, mmap; file = open(sys.argv[1], 'rb'); data = ", "; print(hashlib.sha256(data).hexdigest())"
 WAYS = {"read": f"{_START}file.read(){_END}", "mapped": f"{_START}mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ){_END}"}
 

@@ -59,11 +59,16 @@ class Jobs:
     prefix: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str, **environment: str) -> Job:
+    def start(self, *arguments: str) -> Job:
+        """`headrace task` with these arguments."""
+        return self.process(COMMAND, "task", *arguments)
+
+    def process(self, *command: str) -> Job:
+        """Any command, in the same environment."""
         control = {"HEADRACE_CONTROL_URL": self.fleet.place.control.url, "HEADRACE_TOKEN": self.token()}
         process = subprocess.Popen(
-            [*self.prefix, COMMAND, "task", *arguments],
-            env={**self.own.environment, **control, **self.environment, **environment},
+            [*self.prefix, *command],
+            env={**self.own.environment, **control, **self.environment},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
         )  # fmt: skip
         self.stack.callback(_killed, process)
@@ -90,6 +95,9 @@ class Jobs:
         """The task that is alive."""
         (task,) = self.tasks(ended="false")
         return task
+
+    def task(self, identifier: str) -> dict[str, Any]:
+        return self.fleet.place.admin.task(identifier)
 
     def none_left(self) -> None:
         """Waits until no task is alive, and nothing is mounted."""

@@ -1,7 +1,7 @@
 """The commands.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or not mounted, 4 credentials or permission, 5 origin unreachable,
-6 busy, 7 cache directory, 130 interrupted.
+6 busy, 7 cache directory, 126 and 127 as shells say that a task's command can't be executed or is not found, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -132,6 +132,8 @@ def _show_control(control: dict[str, Any]) -> None:
         print(f"control plane {control['url']} ({word}): region {control['region']}, node {control['node_id']}")
     if control.get("holding"):
         print(f"  holds {control['complete']} of {control['holding']} accelerations whole, {control['failing']} with an error")
+    if control.get("tasks") or control.get("tasks_starting"):
+        print(f"  has mounts for {show.count(control['tasks'], 'task')}, and {control['tasks_starting']} about to start")
     if control["error"]:
         print(f"  warning: {control['error']}")
 

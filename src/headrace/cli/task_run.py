@@ -28,7 +28,7 @@ from headrace.cli.logged_in import control
 from headrace.cli.task_door import Door, Mount, open_door
 from headrace.cli.task_line import Line, mount_of
 from headrace.cli.task_places import Places, check_hung, look, own_namespace
-from headrace.errors import HeadraceError, MountFailure, NodeFailure, UsageError
+from headrace.errors import CommandFailure, CommandNotFound, HeadraceError, MountFailure, NodeFailure, UsageError
 from headrace.node import namespaces
 from headrace.node.task_paths import allowed_roots, checked_paths, is_within
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from headrace.client import ControlClient
     from headrace.settings import Settings
 
-# As shells say it.
-_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _SHELL = "/bin/sh"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_SECONDS = 0.1
@@ -47,17 +45,6 @@ _LOOK_SECONDS_MAX = 1.0
 # Of a lease of two minutes.
 _RENEW_SECONDS = 20.0
 _END_SECONDS = 10.0
-
-
-class CommandFailure(HeadraceError):
-    """The command can't be run; the exit code is a shell's."""
-
-    def __init__(self, code: str, message: str, exit_code: int) -> None:
-        super().__init__(code, message)
-        self.exit_code = exit_code  # type: ignore[assignment]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message, self.exit_code)
 
 
 class Interrupted(HeadraceError):
@@ -152,8 +139,8 @@ def _found(command: str) -> str:
     if found := shutil.which(command):
         return found
     if os.sep in command and os.path.exists(command):
-        raise CommandFailure("not-executable", f"command: {command} can't be executed; give a program", _NOT_EXECUTABLE)
-    raise CommandFailure("command-not-found", f"command: {command} is not found; give its path, or correct PATH", _NOT_FOUND)
+        raise CommandFailure("not-executable", f"command: {command} can't be executed; give a program")
+    raise CommandNotFound("command-not-found", f"command: {command} is not found; give its path, or correct PATH")
 
 
 @contextlib.contextmanager
@@ -261,8 +248,9 @@ def _become(program: str, command: Sequence[str], task: str) -> NoReturn:
     except OSError as error:
         for number, handler in before:
             signal.signal(number, handler)
-        code = _NOT_FOUND if error.errno == errno.ENOENT else _NOT_EXECUTABLE
-        raise CommandFailure("not-executable", f"command: {program} can't be executed ({error.strerror}); give a program", code) from None
+        if error.errno == errno.ENOENT:
+            raise CommandNotFound("command-not-found", f"command: {program} is not found, or what it is a script of; give its path") from None
+        raise CommandFailure("not-executable", f"command: {program} can't be executed ({error.strerror}); give a program") from None
 
 
 def _exec(program: str, command: Sequence[str], environment: dict[str, str]) -> NoReturn:

@@ -83,7 +83,7 @@ def ls(
 def show_task(task: Task, as_json: Json = False) -> None:
     """One task: what it mounts, and until when its lease lasts."""
     with control() as client:
-        found = client.task(task)
+        found = client.task(_identified(task))
     if as_json:
         return print_json(found)
     for field in ("id", "name", "region", "node", "user", "owner", "state", "lease_until", "created", "ended"):
@@ -102,7 +102,7 @@ def show_task(task: Task, as_json: Json = False) -> None:
 def end(task: Task, as_json: Json = False) -> None:
     """End a task: its mounts end, and programs that read there get an error."""
     with control() as client:
-        found = client.end_task(task)
+        found = client.end_task(_identified(task))
     if as_json:
         return print_json(found)
     print(f"task {printable(found['id'])} has ended")
@@ -146,13 +146,23 @@ def attach(
         raise UsageError("bad-setting", "task: give either --task, or --region and --mount of a new one")
     ended = _watching(pid)
     with control() as client:
-        held = client.attach_task(task, _LASTS_SECONDS) if task is not None else _started(client, str(region), mount or [], follow=follow, name=name)
+        held = (
+            client.attach_task(_identified(task), _LASTS_SECONDS)
+            if task is not None
+            else _started(client, str(region), mount or [], follow=follow, name=name)
+        )
         if as_json:
             print_json(held)
         else:
             print(held["id"])
         sys.stdout.flush()
         _hold(client, held, ended)
+
+
+def _identified(task: str) -> str:
+    if not task:
+        raise UsageError("bad-setting", "task: its ID is empty; give one that `headrace task ls` shows")
+    return task
 
 
 def _started(client: ControlClient, region: str, mounts: list[str], *, follow: bool, name: str | None) -> dict[str, Any]:

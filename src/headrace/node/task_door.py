@@ -185,14 +185,19 @@ class _Visit:
         self._tasks.placed(self._made)
         # Said before the task is its own: if this can't be heard, nobody begins.
         self._say({"ok": True})
+        if self._task is not None:
+            self._tasks.begun(self._task)
         self._task = None
         return True
 
     def _take(self, task_id: str) -> Task:
         """The task as it is now; one connection is about one task."""
-        if self._task is not None and self._task.id != task_id:
+        if self._task is None:
+            self._task = self._tasks.take(task_id, self._uid)
+        elif self._task.id == task_id:
+            self._task = self._tasks.fetch(task_id)
+        else:
             raise NodeFailure("task-refused", "task: this connection is about another")
-        self._task = self._tasks.fetch(task_id, self._uid)
         return self._task
 
     def _say(self, message: dict[str, Any]) -> None:

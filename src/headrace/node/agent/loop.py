@@ -83,7 +83,7 @@ class Agent:
         self._holding = holding.Holding(tools, self._workers[1])
         self._releasing = Releasing(node, self._snapshots)
         self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active)
-        self._tasks = Tasks(node, self._control, self._contact, self._origins, self._snapshots, self._heard)
+        self._tasks = Tasks(node, identity.node_id, self._control, self._contact, self._origins, self._snapshots, self._heard)
         self._door = Door(node.settings.task_socket, self._tasks, {"headrace": __version__, "node": identity.node_id, "region": identity.region})
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
@@ -125,7 +125,8 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """For `headrace status`."""
         desired = self._desired
-        return {**self._contact.describe(), "accelerations": len(desired.items) if desired else 0, **self._holding.counts()}
+        return {**self._contact.describe(), "accelerations": len(desired.items) if desired else 0, **self._holding.counts(),
+                **self._tasks.counts()}  # fmt: skip
 
     def events(self) -> list[dict[str, Any]]:
         """Newest first."""

@@ -6,12 +6,11 @@ only its own word ends one.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headrace._engine import EngineError
@@ -48,6 +47,7 @@ class Tasks:
     def __init__(
         self,
         node: Node,
+        node_id: str,
         control: ControlClient,
         contact: Contact,
         origins: Origins,
@@ -55,6 +55,7 @@ class Tasks:
         desired: Callable[[], tuple[Desired | None, float]],
     ) -> None:
         self._node = node
+        self._node_id = node_id
         self._control = control
         self._contact = contact
         self._origins = origins
@@ -63,7 +64,7 @@ class Tasks:
         self._lock = threading.Lock()
         self._held: dict[str, int] = self._mounted()  # leases
         self._ended: dict[str, tuple[int, str]] = {}  # not told yet: leases and reasons
-        self._making: set[str] = set()
+        self._starting: set[str] = set()  # somebody at the door waits for them
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS_MAX)
         self._complaints: set[str] = set()
         self._wake = threading.Event()
@@ -72,54 +73,58 @@ class Tasks:
 
     # For the door
 
-    def fetch(self, task_id: str, uid: int) -> Task:
-        """A task that this user may have mounted here. Raises CredentialFailure for another's, ControlFailure for one that is not of this node."""
+    def take(self, task_id: str, uid: int) -> Task:
+        """A task for one visitor of the door, whom it ends with from now on, unless it is placed before.
+
+        Raises CredentialFailure for another user's, NodeFailure for one that somebody has taken before, ControlFailure for one that is not
+        of this node.
+        """
         desired, _ = self._desired()
         if desired is not None and desired.draining:
             raise NodeFailure("task-refused", "node: it is drained and takes no new tasks; `headrace task place` names another")
-        task = parse_task(self._control.node_task(task_id))
+        task = self.fetch(task_id)
         if task.user is None or uid not in (0, task.user):
             raise CredentialFailure("task-refused", f"task: {task.id} is not of the user {uid}; start one of your own")
+        with self._lock:
+            if task.id in self._starting or task.id in self._held or task.id in self._mounted():
+                raise NodeFailure("task-refused", f"task: {task.id} is mounted already; start another")
+            self._starting.add(task.id)
         return task
+
+    def fetch(self, task_id: str) -> Task:
+        """A task as it is now."""
+        return parse_task(self._control.node_task(task_id))
 
     def make(self, task: Task, uid: int, gid: int) -> list[Made]:
         """Mounts all of a task; leaves nothing when one fails."""
         paths = checked_paths([mount.path for mount in task.mounts], allowed_roots(self._node.settings.task_paths, uid))
-        with self._only(task):
-            made: list[Made] = []
-            try:
-                for mount, path in zip(task.mounts, paths, strict=True):
-                    made.append(self._make(task, mount, path, uid, gid))
-            except BaseException:
-                close_trees(made)
-                self._take_back(made)
-                raise
-            with self._lock:
-                self._held[task.id] = task.lease
-            return made
-
-    @contextlib.contextmanager
-    def _only(self, task: Task) -> Iterator[None]:
-        """A task is mounted once."""
-        with self._lock:
-            if task.id in self._making or task.id in self._mounted():
-                raise NodeFailure("task-refused", f"task: {task.id} is mounted already; start another")
-            self._making.add(task.id)
+        made: list[Made] = []
         try:
-            yield
-        finally:
-            with self._lock:
-                self._making.discard(task.id)
+            for mount, path in zip(task.mounts, paths, strict=True):
+                made.append(self._make(task, mount, path, uid, gid))
+        except BaseException:
+            close_trees(made)
+            self._take_back(made)
+            raise
+        with self._lock:
+            self._held[task.id] = task.lease
+        return made
 
     def placed(self, made: list[Made]) -> None:
         """The task's process has them in its namespace."""
         for one in made:
             task_mounts.let_go(self._node, one.mount_id)
 
+    def begun(self, task: Task) -> None:
+        """Its process knows, and it is its own from now on."""
+        with self._lock:
+            self._starting.discard(task.id)
+
     def abandon(self, task: Task, made: list[Made]) -> None:
         """Whoever asked for a task went away before its command began: nothing stays of it."""
         self._take_back(made)
         with self._lock:
+            self._starting.discard(task.id)
             self._held.pop(task.id, None)
             self._ended[task.id] = (task.lease, _WENT_AWAY)
         self.soon()
@@ -131,15 +136,14 @@ class Tasks:
     def _make(self, task: Task, mount: TaskMount, path: str, uid: int, gid: int) -> Made:
         if mount.version is None:
             raise NodeFailure("task-refused", f"mount: {mount.origin.volume} can't be mounted yet; wait until its files are listed")
-        snapshot = self._snapshots.get(mount.version, mount.origin)
+        origin, version = mount.origin, mount.version
+        snapshot = self._snapshots.get(version, origin)
         kept = {
-            "id": task.id, "lease": task.lease, "user": uid, "acceleration": mount.acceleration, "follow": mount.follow, "path": path,
-            "volume": mount.origin.volume, "volume_id": mount.origin.volume_id, "revision": mount.origin.revision, "version": mount.version.number,
+            "id": task.id, "node": self._node_id, "lease": task.lease, "user": uid, "acceleration": mount.acceleration, "follow": mount.follow,
+            "path": path, "volume": origin.volume, "volume_id": origin.volume_id, "revision": origin.revision, "version": version.number,
         }  # fmt: skip
-        with self._origins.lent(mount.origin) as (name, origin):
-            wanted = task_mounts.Wanted(
-                kept, name, origin, mount.origin.bucket, mount.origin.prefix, snapshot, mount.version.number, uid, gid
-            )  # fmt: skip
+        with self._origins.lent(origin) as (name, resolved):
+            wanted = task_mounts.Wanted(kept, name, resolved, origin.bucket, origin.prefix, snapshot, version.number, uid, gid)
             return task_mounts.make(self._node, wanted)
 
     # By itself
@@ -147,6 +151,11 @@ class Tasks:
     def soon(self) -> None:
         """Something has changed."""
         self._wake.set()
+
+    def counts(self) -> dict[str, int]:
+        """For `headrace status`."""
+        with self._lock:
+            return {"tasks": len(self._held.keys() - self._starting), "tasks_starting": len(self._starting)}
 
     def events(self) -> list[dict[str, Any]]:
         return list(reversed(self._events))
@@ -191,12 +200,16 @@ class Tasks:
         except HeadraceError as error:
             print(f"node: the end of tasks was not told: {error.message}", file=sys.stderr, flush=True)
 
+    def _mounts(self) -> dict[str, dict[str, Any]]:
+        """Mounts of tasks of this membership. Those from before the node left go on by themselves, and nobody is told of them."""
+        return {i: entry for i, entry in task_mounts.of_tasks(self._node).items() if entry["task"]["node"] == self._node_id}
+
     def _mounted(self) -> dict[str, int]:
-        return {entry["task"]["id"]: entry["task"]["lease"] for entry in task_mounts.of_tasks(self._node).values()}
+        return {entry["task"]["id"]: entry["task"]["lease"] for entry in self._mounts().values()}
 
     def _look(self) -> None:
         """Finds tasks whose mounts have all ended."""
-        for mount_id in task_mounts.of_tasks(self._node):
+        for mount_id in self._mounts():
             if not self._is_alive(mount_id):
                 task_mounts.forget_dead(self._node, mount_id)
         with self._lock:
@@ -219,7 +232,7 @@ class Tasks:
             self._tell()
         if desired is not None:
             items = {item.id: item for item in desired.items}
-            for mount_id, entry in task_mounts.of_tasks(self._node).items():
+            for mount_id, entry in self._mounts().items():
                 item = items.get(entry["task"]["acceleration"])
                 if item is not None:
                     self._follow(mount_id, entry, item, heard)
@@ -252,7 +265,7 @@ class Tasks:
             if self._held.pop(task, None) is None:
                 return
         self.happened("task-ended", f"the task {task} was ended by the control plane: its mounts end, and reads there fail with ENOTCONN", task)
-        for mount_id, entry in task_mounts.of_tasks(self._node).items():
+        for mount_id, entry in self._mounts().items():
             if entry["task"]["id"] == task:
                 task_mounts.end(self._node, mount_id)
 
@@ -283,7 +296,7 @@ class Tasks:
         keys = {} if new.anonymous else self._origins.fetched(new.volume_id)
         if keys:
             self._origins.give(entry["origin_id"], keys)
-        for mount_id, other in task_mounts.of_tasks(self._node).items():
+        for mount_id, other in self._mounts().items():
             if other["origin_id"] == entry["origin_id"]:
                 task_mounts.change(self._node, mount_id, {"revision": new.revision}, origin={**other["origin"], **keys})
 
