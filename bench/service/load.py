@@ -126,7 +126,7 @@ class Load:
 
     async def _periodic(self, connection: Connection, jobs: Sequence[tuple[float, str, list[bytes]]], settle_seconds: float) -> None:
         """What one thread does at its times, each job with a phase of its own."""
-        due = [-self._chance.uniform(0, min(every, settle_seconds)) for every, _, _ in jobs]
+        due = [self._chance.uniform(0, every) - settle_seconds for every, _, _ in jobs]
         while True:
             number = min(range(len(jobs)), key=due.__getitem__)
             every, what, messages = jobs[number]

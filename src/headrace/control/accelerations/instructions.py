@@ -48,16 +48,35 @@ class _Said:
         return f'{self.shared},"list":{_number(listing)},"hold":{_number(hold)}}}'
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Region:
     """All of a region, as of a version."""
 
-    version: int = -1
-    until: float = 0.0  # by the monotonic clock
-    said: Sequence[_Said] = ()
+    version: int
+    until: float  # by the monotonic clock
+    said: Sequence[_Said]
+
+
+@dataclass
+class _Placed:
+    """Which nodes hold what, as long as there are these nodes."""
+
     nodes: Sequence[Candidate] = ()
     holding: dict[str, tuple[Placement, frozenset[str]]] = field(default_factory=dict)
-    building: asyncio.Lock = field(default_factory=asyncio.Lock)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def by(self, nodes: Sequence[Candidate], said: Sequence[_Said]) -> dict[str, frozenset[str]]:
+        """Of each acceleration. One at a time works it out, and it waits for nothing but the processor."""
+        async with self.busy:
+            if self.nodes != nodes:
+                self.nodes, self.holding = nodes, {}
+            for some in _pieces([one for one in said if self.holding.get(one.id, (None,))[0] != one.placement]):
+                for one in some:
+                    self.holding[one.id] = one.placement, holders(one.placement, one.id, nodes)
+                await asyncio.sleep(0)
+            if len(self.holding) > len(said):  # some were released
+                self.holding = {one.id: self.holding[one.id] for one in said}
+            return {identifier: holding for identifier, (_, holding) in self.holding.items()}
 
 
 class Instructions:
@@ -66,43 +85,42 @@ class Instructions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._regions: dict[str, _Region] = {}
+        self._placed: dict[str, _Placed] = {}
+        self._reading: dict[str, asyncio.Task[None]] = {}
 
     async def document(self, region_id: str, version: int, node_id: str, nodes: Sequence[Candidate], *, draining: bool) -> str:
         """What a node of a region should do, at least as of a version that was read before; `nodes` are those that may hold something."""
-        region = self._regions.setdefault(region_id, _Region())
-        async with region.building:  # one puts together what all wait for, and none of them holds a connection meanwhile
-            if region.version < version or time.monotonic() >= region.until:
-                await self._read(region, region_id)
-            if region.nodes != nodes:
-                region.nodes, region.holding = nodes, {}
-            await _place(region)
-            items = ",".join(one.to(node_id, region.holding[one.id][1]) for one in region.said)
-            return f'{{"version":{region.version},"draining":{"true" if draining else "false"},"accelerations":[{items}]}}'
+        region = await self._at_least(region_id, version)
+        holding = await self._placed.setdefault(region_id, _Placed()).by(nodes, region.said)
+        items = ",".join(one.to(node_id, holding[one.id]) for one in region.said)
+        return f'{{"version":{region.version},"draining":{"true" if draining else "false"},"accelerations":[{items}]}}'
 
-    async def _read(self, region: _Region, region_id: str) -> None:
+    async def _at_least(self, region_id: str, version: int) -> _Region:
+        """What is kept where that is new enough. All who wait share one question, and its failure, and none of them holds a connection meanwhile."""
+        for _ in range(2):  # the first question to end may have begun before the caller's; the second has not
+            kept = self._regions.get(region_id)
+            if kept is not None and kept.version >= version and time.monotonic() < kept.until:
+                return kept
+            reading = self._reading.get(region_id)
+            if reading is None or reading.done():
+                reading = self._reading[region_id] = asyncio.create_task(self._read(region_id))
+            await asyncio.shield(reading)
+        return self._regions[region_id]
+
+    async def _read(self, region_id: str) -> None:
         until = time.monotonic() + _LASTS_SECONDS
         async with self._database.reading() as session:
             # Read before what it stands for: a change in between is found by the next question.
             version = (await regions.by_id(session, region_id)).desired
             rows = await queries.in_region(session, region_id)
             found = await volumes.by_ids(session, {row.volume_id for row in rows})
-            origins = {volume.id: OriginDocument(**volumes.for_nodes(volume)) for volume in found}
             versions = await queries.versions_of_all(session, [row.id for row in rows])
+        origins = {volume.id: OriginDocument(**volumes.for_nodes(volume)) for volume in found}
         said = []
         for some in _pieces(rows):
             said += [_said(row, shared_item(row, origins[row.volume_id], versions[row.id])) for row in some if row.volume_id in origins]
             await asyncio.sleep(0)
-        region.version, region.until, region.said = version, until, said
-        region.holding = {one.id: region.holding[one.id] for one in said if one.id in region.holding}
-
-
-async def _place(region: _Region) -> None:
-    """Which nodes hold what, where that isn't known yet."""
-    unknown = [one for one in region.said if region.holding.get(one.id, (None,))[0] != one.placement]
-    for some in _pieces(unknown):
-        for one in some:
-            region.holding[one.id] = one.placement, holders(one.placement, one.id, region.nodes)
-        await asyncio.sleep(0)
+        self._regions[region_id] = _Region(version, until, said)
 
 
 def _said(row: Acceleration, shared: SharedItem) -> _Said:
