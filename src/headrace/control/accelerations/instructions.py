@@ -29,6 +29,8 @@ Row = TypeVar("Row")
 _LASTS_SECONDS = 60.0
 # Put together in pieces: others are answered in between.
 _AT_ONCE = 50
+# In one statement; databases take some tens of thousands.
+_NAMED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,14 @@ class Instructions:
             # Read before what it stands for: a change in between is found by the next question.
             version = (await regions.by_id(session, region_id)).desired
             rows = await queries.in_region(session, region_id)
-            found = await volumes.by_ids(session, {row.volume_id for row in rows})
-            versions = await queries.versions_of_all(session, [row.id for row in rows])
-        origins = {volume.id: OriginDocument(**volumes.for_nodes(volume)) for volume in found}
+            origins: dict[str, OriginDocument] = {}
+            for some in _pieces(rows, _NAMED_AT_ONCE):
+                found = await volumes.by_ids(session, {row.volume_id for row in some})
+                origins |= {volume.id: OriginDocument(**volumes.for_nodes(volume)) for volume in found}
+            versions = await queries.versions_in_region(session, region_id)
         said = []
         for some in _pieces(rows):
-            said += [_said(row, shared_item(row, origins[row.volume_id], versions[row.id])) for row in some if row.volume_id in origins]
+            said += [_said(row, shared_item(row, origins[row.volume_id], versions.get(row.id, ()))) for row in some if row.volume_id in origins]
             await asyncio.sleep(0)
         self._regions[region_id] = _Region(version, until, said)
 
@@ -132,6 +136,6 @@ def _number(number: int | None) -> str:
     return "null" if number is None else str(number)
 
 
-def _pieces(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), _AT_ONCE):
-        yield rows[start : start + _AT_ONCE]
+def _pieces(rows: Sequence[Row], size: int = _AT_ONCE) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -104,12 +104,13 @@ async def versions_of(session: AsyncSession, identifier: str) -> Sequence[Versio
     return (await session.scalars(select(Version).where(Version.acceleration_id == identifier).order_by(Version.number))).all()
 
 
-async def versions_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Version]]:
-    """Kept versions of several accelerations, by their ids, each oldest first, in one question."""
-    found: dict[str, list[Version]] = {identifier: [] for identifier in identifiers}
-    query = select(Version).where(Version.acceleration_id.in_(identifiers)).order_by(Version.acceleration_id, Version.number)
-    for version in await session.scalars(query):
-        found[version.acceleration_id].append(version)
+async def versions_in_region(session: AsyncSession, region_id: str) -> dict[str, list[Version]]:
+    """Kept versions of what is not idle in a region, by acceleration, each oldest first, in one question."""
+    found: dict[str, list[Version]] = {}
+    query = select(Version).join(Acceleration, Acceleration.id == Version.acceleration_id)
+    query = query.where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value)
+    for version in await session.scalars(query.order_by(Version.acceleration_id, Version.number)):
+        found.setdefault(version.acceleration_id, []).append(version)
     return found
 
 
