@@ -121,9 +121,15 @@ def _wait_active(control: Replicas, count: int, failures: Counter[str], over: th
 def _killing(control: Replicas, seed: int, over: threading.Event) -> Iterator[list[int]]:
     """One of them, by chance, every five seconds, and at once started again."""
     kills: list[int] = []
-    chance, ended = random.Random(seed), threading.Event()
+    chance, ended, failures = random.Random(seed), threading.Event(), list[Exception]()
 
     def kill() -> None:
+        try:
+            kill_for_ever()
+        except (RuntimeError, TimeoutError, OSError) as failure:  # one did not start again
+            failures.append(failure)
+
+    def kill_for_ever() -> None:
         due = time.monotonic()
         while not ended.wait(max(0.0, (due := due + _KILL_SECONDS) - time.monotonic())):
             number = chance.randrange(len(control.all))
@@ -139,6 +145,8 @@ def _killing(control: Replicas, seed: int, over: threading.Event) -> Iterator[li
         ended.set()
         thread.join()
         over.set()
+    if failures:
+        raise failures[0]
 
 
 @contextlib.contextmanager
