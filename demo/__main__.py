@@ -2,7 +2,8 @@
 
 A round takes each model once through four loads, each in a fresh process: from the local disk with the file dropped from
 the page cache, through a new mount with an empty cache, from the local disk again, and through the mount again. Then
-every file of the mount is compared with the original. The server runs on the same machine and shares its processors.
+every file of the mount is compared with the original. At the end the acceleration service is walked through with one of them
+(`demo.service`). The server runs on the same machine and shares its processors.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 from demo.load import PROMPT
 from demo.models import Model, models
+from demo.service import walk
 from demo.table import COUNTED, Run, table
 from demo.user import User, user
 from headrace.testing.seaweed import seaweed
@@ -47,6 +49,8 @@ def main() -> int:
             for model in chosen:
                 with user(Path(scratch) / f"{model.prefix}-{number}", access) as someone:
                     results[model] += _round(someone, model, tell=number == 0)
+        with user(Path(scratch) / "service", access) as someone:
+            walk(someone, access, _BUCKET, chosen[0])
     print(f"\n{_machine()}; median of {rounds}; server on the same machine\n\n{table(results)}\n")
     for model, runs in results.items():
         _tell(model, runs)

@@ -18,7 +18,7 @@ from typing import Any
 from headrace.testing.access import Access
 from headrace.testing.waiting import wait_until
 
-_COMMAND = Path(sys.executable).with_name("headrace")
+COMMAND = Path(sys.executable).with_name("headrace")
 _END_SECONDS = 15.0
 _DETACH = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
 
@@ -42,7 +42,7 @@ class User:
 
     def headrace(self, *arguments: str, check: bool = True) -> str:
         """What the command prints. RuntimeError with its message when it fails."""
-        done = subprocess.run([_COMMAND, *arguments], env=self.environment, cwd=self.home, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([COMMAND, *arguments], env=self.environment, cwd=self.home, capture_output=True, text=True, timeout=120, check=False)
         if check and done.returncode:
             raise RuntimeError(f"headrace {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout.strip()

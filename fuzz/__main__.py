@@ -20,24 +20,34 @@ from pathlib import Path
 from fuzz.targets import CORPUS, FOUND, ROOT, TARGETS, Target, build
 
 _TAIL_LINES = 60
+# Asked by schemathesis, without coverage: what it found is in tests with names, and there is no corpus.
+_API = "api"
+_API_ABOUT = "requests to the control plane"
+# Less is not worth starting four servers; a short run is among the tests (tests/control/test_fuzzed.py).
+_API_SECONDS_MIN = 30
 
 
 def main() -> int:
     chosen = _arguments()
-    build()
-    outcomes = [_run(target, chosen) for target in TARGETS if not chosen.target or target.name in chosen.target]
+    targets = [target for target in TARGETS if not chosen.target or target.name in chosen.target]
+    if targets:
+        build()
+    outcomes = [_run(target, chosen) for target in targets]
+    if _API in chosen.target or (not chosen.target and chosen.seconds >= _API_SECONDS_MIN):
+        outcomes.append(_run_api(chosen.seconds))
     return 0 if all(outcomes) else 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description="Coverage-guided fuzzing of everything that comes from outside.")
-    parser.add_argument("target", nargs="*", metavar="TARGET", help="; ".join(f"{t.name}: {t.about}" for t in TARGETS))
+    parser.add_argument("target", nargs="*", metavar="TARGET", help="; ".join([*(f"{t.name}: {t.about}" for t in TARGETS), f"{_API}: {_API_ABOUT}"]))
     parser.add_argument("--seconds", type=int, default=60, help="how long each target looks for something new (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="afterwards, make the committed corpus the smallest that reaches what is known")
     chosen = parser.parse_args()
-    unknown = sorted(set(chosen.target) - {target.name for target in TARGETS})
+    there = [*(target.name for target in TARGETS), _API]
+    unknown = sorted(set(chosen.target) - set(there))
     if unknown:
-        parser.error(f"no such target: {', '.join(unknown)}; there are {', '.join(target.name for target in TARGETS)}")
+        parser.error(f"no such target: {', '.join(unknown)}; there are {', '.join(there)}")
     return chosen
 
 
@@ -62,6 +72,11 @@ def _run(target: Target, chosen: argparse.Namespace) -> bool:
     if chosen.keep:
         _keep(target, own / "corpus", known)
     return True
+
+
+def _run_api(seconds: int) -> bool:
+    """Asks the control plane's API; False when something is found, which is shown."""
+    return subprocess.run([sys.executable, "-m", "fuzz.api", "--seconds", str(seconds)], cwd=ROOT, check=False).returncode == 0
 
 
 def _start(target: Target, arguments: list[str]) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ def commands() -> list[list[str]]:
 
 
 # Nothing but what holds other commands.
-GROUPS = ([], ["cache"], ["control"], ["order"], ["region"], ["task"], ["token"], ["volume"])
+GROUPS = ([], ["cache"], ["control"], ["order"], ["region"], ["task"], ["token"], ["volume"], ["warmup"])
 
 
 @pytest.mark.parametrize("names", commands(), ids=" ".join)

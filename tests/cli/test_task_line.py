@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from headrace.cli import task_line, task_run
+from headrace import settings as configuration
+from headrace.cli import reach, task_line, task_run
 from headrace.cli.app import app
 from headrace.cli.task_line import Line, mount_of
 from headrace.errors import UsageError
@@ -87,3 +90,13 @@ def test_the_home_is_what_the_system_says() -> None:
     assert "/root" in allowed_roots(("/mnt",), 0)
     assert allowed_roots(("/mnt",), 987_654) == ("/mnt",)
     assert os.environ.get("HOME", "") in allowed_roots((), os.geteuid())
+
+
+def test_the_sockets_of_other_nodes_are_those_for_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that asked another of a node's sockets would wait there for words that it understands."""
+    for name in ("HEADRACE_NODE", "HEADRACE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("node-1.sock", "node-1.data.sock", "node-1.task.sock", "node-2.sock", "node-2.task.sock"):
+        (tmp_path / name).touch()
+    own = dataclasses.replace(configuration.load(), socket=str(tmp_path / "node-1.sock"))
+    assert [other.socket for other in reach.others(own)] == [str(tmp_path / "node-2.sock")]

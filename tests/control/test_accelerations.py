@@ -361,3 +361,74 @@ def test_reasons_of_nodes_are_kept_whatever_is_in_them(place: Place, one: Simula
     item = one.items()["qwen"]
     one.client.listing_failed(item["id"], item["list"], "line 1\nline 2\x1b" * 100)
     assert place.admin.acceleration("qwen", "zj-1")["reason"]["en"].startswith("line 1\\nline 2\\x1b")
+
+
+def test_a_schedule_refreshes_by_itself_and_is_an_action_of_somebody(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert shown["refresh_every_seconds"] == 0
+    edited = place.admin.edit_acceleration("qwen", "zj-1", {"refresh_every_seconds": 3600}, shown["etag"])
+    assert edited["refresh_every_seconds"] == 3600
+    _sweep(place, minutes=50)
+    assert _state(place)[0] == "active"
+    one.client.heartbeat({"version": "1"})
+    _sweep(place, minutes=11)
+    assert _state(place)[0] == "active"  # its node is not heard: nobody could hold it
+    one.client.heartbeat({"version": "1"})
+    _sweep(place)
+    assert _state(place)[0] == "syncing"
+    events = list(place.admin.events(noun="acceleration"))
+    assert (events[0]["kind"], events[0]["who"], events[0]["why"]) == ("refresh from origin", "headrace", "every 3600 s, as scheduled")
+    assert (events[1]["kind"], events[1]["detail"]) == ("acceleration-edited", {"refresh_every_seconds": 3600})
+
+
+def test_an_edit_says_what_it_edits(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    etag = place.admin.acceleration("qwen", "zj-1")["etag"]
+    place.admin.edit_acceleration("qwen", "zj-1", {"expire_seconds": 60, "release_seconds": 120, "keep_versions": 2}, etag)
+    _refused(lambda: place.admin.edit_acceleration("qwen", "zj-1", {"keep_versions": 3}, etag), "revision-changed")
+    for wrong in ({"release_seconds": 30}, {"refresh_every_seconds": 5}, {"keep_versions": 0}, {"state": "idle"}):
+        etag = place.admin.acceleration("qwen", "zj-1")["etag"]
+        _refused(lambda wrong=wrong, etag=etag: place.admin.edit_acceleration("qwen", "zj-1", wrong, etag), "invalid")  # type: ignore[misc]
+    shown = place.admin.acceleration("qwen", "zj-1")
+    assert (shown["expire_seconds"], shown["release_seconds"], shown["keep_versions"]) == (60, 120, 2)
+
+
+def test_kept_versions_say_whether_they_can_still_be_read(place: Place, one: SimulatedNode) -> None:
+    _active(place, one)
+    for number in (2, 3):
+        place.admin.refresh("qwen", "zj-1")
+        one.publish("qwen", f"list {number}".encode())
+        one.hold("qwen")
+
+    def wholes() -> list[str]:
+        return [version["whole"] for version in place.admin.versions("qwen", "zj-1")]
+
+    assert wholes() == ["unknown", "unknown", "complete"]
+    item = one.items()["qwen"]["id"]
+    kept = [
+        {"acceleration": item, "version": 1, "bytes": 60, "bytes_total": 100, "lost_files": 2},
+        {"acceleration": item, "version": 2, "bytes": 60, "bytes_total": 100, "lost_files": 0},
+        {"acceleration": item, "version": 7, "bytes": 1, "bytes_total": 1},
+    ]
+    one.client.progress([], [], kept)
+    assert wholes() == ["not retrievable", "partly held", "complete"]
+    assert "overwritten" in _refused(lambda: place.admin.roll_back("qwen", "zj-1", 1))
+    assert place.admin.roll_back("qwen", "zj-1", 2)["current"] == 2
+    with SimulatedNode.join(place.admin, "zj-1", "gpu-2").client as other:
+        other.progress([], [], [{**kept[0], "bytes": 100, "lost_files": 0}])
+        assert wholes()[0] == "complete"
+        assert place.admin.roll_back("qwen", "zj-1", 1)["current"] == 1
+        place.admin.remove_node(next(shown["id"] for shown in place.admin.nodes() if shown["name"] == "gpu-2"))
+    assert wholes()[0] == "not retrievable"
+
+
+def test_what_was_used_last_comes_first(place: Place, one: SimulatedNode, origins: Origins) -> None:
+    """A node that joins pulls in this order, as far as its room goes."""
+    for name in ("a", "b", "c"):
+        place.admin.create_volume(origins.volume(name))
+        place.admin.start_acceleration(name, {"region": "zj-1"})
+        one.publish(name, name.encode())
+        place.control.clock.advance(timedelta(seconds=1))
+    place.admin.create_task({"region": "zj-1", "mounts": [{"volume": "a", "path": "/mnt/a"}]})
+    assert list(one.items()) == ["a", "c", "b"]

@@ -10,39 +10,37 @@ import pytest
 
 from control.conftest import Place
 from headrace.client import ControlFailure
-from headrace.control.app import create_app
 
 
-def _routes(place: Place) -> list[tuple[str, str]]:
-    paths = create_app(place.control.plane).openapi()["paths"]
-    return [(method.upper(), re.sub(r"\{[^}]*\}", "x", path)) for path, methods in paths.items() for method in methods]
+def _routes(common: Place) -> list[tuple[str, str]]:
+    return [(method, re.sub(r"\{[^}]*\}", "x", path)) for method, path in common.routes()]
 
 
-def test_every_route_is_refused_without_a_token(place: Place) -> None:
-    routes = _routes(place)
+def test_every_route_is_refused_without_a_token(common: Place) -> None:
+    routes = _routes(common)
     assert len(routes) > 10
-    for method, path in routes:
-        for headers in ({}, {"Authorization": "Bearer hr_nonsense"}, {"Authorization": "Basic eDp5"}):
-            answer = httpx.request(method, place.control.url + path, headers=headers)
-            assert (method, path, answer.status_code) == (method, path, 401)
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.json()["code"] == "unauthenticated"
+    with httpx.Client(base_url=common.control.url) as client:
+        for method, path in routes:
+            for headers in ({}, {"Authorization": "Bearer hr_nonsense"}, {"Authorization": "Basic eDp5"}):
+                answer = client.request(method, path, headers=headers)
+                assert (method, path, answer.status_code) == (method, path, 401)
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["code"] == "unauthenticated"
 
 
-def test_every_route_is_refused_to_a_token_without_its_scope(place: Place) -> None:
-    with place.user("alice", "events:read") as alice:
-        token = alice._http.headers["authorization"]
-    for method, path in _routes(place):
-        if path in ("/v1/events", "/v1/login", "/v1/openapi.json"):
-            continue
-        answer = httpx.request(method, place.control.url + path, headers={"Authorization": token})
-        # A body that is missing is told only to who may send one. What nodes ask is no business of people at all.
-        expected = 401 if path.startswith("/v1/node/") or path == "/v1/enrol" else 403
-        assert (method, path, answer.status_code) == (method, path, expected)
+def test_every_route_is_refused_to_a_token_without_its_scope(common: Place) -> None:
+    with common.user("alice", "events:read") as alice:
+        for method, path in _routes(common):
+            if path in ("/v1/events", "/v1/login", "/v1/openapi.json"):
+                continue
+            answer = alice._http.request(method, path)
+            # A body that is missing is told only to who may send one. What nodes ask is no business of people at all.
+            expected = 401 if path.startswith("/v1/node/") or path == "/v1/enrol" else 403
+            assert (method, path, answer.status_code) == (method, path, expected)
 
 
-def test_tokens_are_the_administrators(place: Place) -> None:
-    with place.user("alice") as alice:
+def test_tokens_are_the_administrators(common: Place) -> None:
+    with common.user("alice") as alice:
         for refused in (lambda: list(alice.tokens()), lambda: alice.create_token({"name": "x", "subject": "alice", "role": "admin"})):
             with pytest.raises(ControlFailure) as caught:
                 refused()
@@ -52,12 +50,12 @@ def test_tokens_are_the_administrators(place: Place) -> None:
 def test_a_node_may_do_nothing_that_people_do(place: Place) -> None:
     place.admin.create_region({"name": "zj-1"})
     with place.control.client(place.admin.create_join_token("zj-1")["token"]) as joining:
-        node = joining.enrol("n1", {}, {"version": "1"})
-    for method, path in _routes(place):
-        if path.startswith("/v1/node/"):
-            continue
-        answer = httpx.request(method, place.control.url + path, headers={"Authorization": f"Bearer {node['token']}"})
-        assert (method, path, answer.status_code) == (method, path, 401)
+        made = joining.enrol("n1", {}, {"version": "1"})
+    with place.control.client(made["token"]) as node:
+        for method, path in _routes(place):
+            if path.startswith("/v1/node/"):
+                continue
+            assert (method, path, node._http.request(method, path).status_code) == (method, path, 401)
 
 
 def test_the_first_token_works_once(place: Place) -> None:
@@ -83,7 +81,7 @@ def test_a_token_ends_by_time_and_by_revocation(place: Place) -> None:
             list(bob.volumes())
 
 
-def test_a_body_has_a_bound(place: Place) -> None:
-    headers = dict(place.admin._http.headers)
-    answer = httpx.post(f"{place.control.url}/v1/volumes", headers=headers, content=b'"' + b"x" * (2 << 20) + b'"')
+def test_a_body_has_a_bound(common: Place) -> None:
+    headers = dict(common.admin._http.headers)
+    answer = httpx.post(f"{common.control.url}/v1/volumes", headers=headers, content=b'"' + b"x" * (2 << 20) + b'"')
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")

@@ -92,6 +92,59 @@ def test_the_whole_way(fleet: Fleet, origins: Origins) -> None:
     until("no list is kept", lambda: not list((own.base / "cache/snapshots/control").iterdir()))
 
 
+def test_a_comparison_tells_what_a_refresh_would_bring(fleet: Fleet, origins: Origins) -> None:
+    fleet.node("gpu-1")
+    fleet.volume(origins)
+    fleet.start()
+    fleet.until("active")
+    origins.access.put(origins.bucket, "qwen/new", b"12345")
+    origins.access.put(origins.bucket, "qwen/config.json", b"[]")
+    before = fleet.sent(origins.bucket)
+    begun = fleet.place.admin.compare("qwen", "zj-1")
+    done = until("it has compared", lambda: found if (found := fleet.place.admin.comparison("qwen", "zj-1", begun["id"]))["ended"] else None)
+    assert (done["state"], done["error"]) == ("done", "")
+    assert (done["found"]["new_paths"], done["found"]["changed_paths"], done["found"]["gone"]) == (["new"], ["config.json"], 0)
+    assert (done["found"]["files"], done["found"]["bytes"]) == (3, SMALL + 5)
+    assert fleet.sent(origins.bucket) == before
+    assert [version["number"] for version in fleet.place.admin.versions("qwen", "zj-1")] == [1]
+    assert not [path for path in (fleet.base / "gpu-1/cache/snapshots/control").iterdir() if path.name.startswith("candidate")]
+
+
+def test_a_warm_up_pulls_what_was_chosen_where_it_was(fleet: Fleet, origins: Origins) -> None:
+    own = fleet.node("gpu-1")
+    fleet.volume(origins)
+    fleet.start(selection={"kind": "metadata"})
+    fleet.until("active")
+    assert _cached(own) == {}
+    begun = fleet.place.admin.start_warmup("qwen", "zj-1", {"selection": {"kind": "patterns", "include": ["*.safetensors"]}})
+    done = until("it is warm", lambda: shown if (shown := fleet.place.admin.warmup(begun["id"]))["ended"] else None)
+    assert (done["end"], done["bytes"], done["files"], done["nodes"][0]["error"]) == ("done", len(MODEL), 1, "")
+    assert list(_cached(own)) == ["qwen/model.safetensors"]
+
+
+def test_a_kept_version_tells_what_of_it_nobody_can_get_any_more(fleet: Fleet, failing_origin_of_qwen: Origin) -> None:
+    own = fleet.node("gpu-1")
+    bucket = failing_origin_of_qwen.bucket("models")
+    access = failing_origin_of_qwen.access
+    keys = {"access_key": access.access_key, "secret_key": access.secret_key}
+    fleet.place.admin.create_volume({"name": "qwen", "endpoint": access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys})
+    fleet.start()
+    fleet.until("active")
+
+    def whole() -> str:
+        return str(fleet.place.admin.versions("qwen", "zj-1")[0]["whole"])
+
+    bucket.put("qwen/config.json", b'{"a": 1}')
+    fleet.place.admin.refresh("qwen", "zj-1")
+    until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
+    # The first version's bytes are in the cache as long as nothing displaces them.
+    until("the first is whole", lambda: whole() == "complete")
+    own.run("cache", "evict", "--all")
+    bucket.put("qwen/other", b"x")
+    fleet.place.admin.refresh("qwen", "zj-1")
+    until("it is lost", lambda: whole() == "not retrievable")
+
+
 def test_a_killed_node_goes_on_while_the_control_plane_is_away(fleet: Fleet, origins: Origins) -> None:
     size = 24 * MIB
     origins.access.put(origins.bucket, "qwen/big", os.urandom(size))

@@ -23,7 +23,7 @@ from headrace.control.volumes import check as checking
 from headrace.control.volumes import probe
 from headrace.control.volumes.check import CHECK_NAME, check
 from headrace.control.volumes.origin import Credentials, Origin
-from headrace.control.volumes.providers import COMPATIBLE
+from headrace.control.volumes.providers import COMPATIBLE, PROVIDERS
 
 HERE = AddressRules.of([], [])
 KEYS = Credentials("access", "secret")
@@ -97,7 +97,7 @@ def serving(bucket: Bucket) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -210,6 +210,28 @@ def test_what_is_no_listing_is_no_s3(body: bytes) -> None:
 def test_redirects_to_nowhere_are_told(location: str) -> None:
     (finding,) = found_in(Bucket(instead=lambda *_: (302, {"Location": location}, b"")))
     assert (finding.code, finding.level) == ("redirected-away", "error")
+
+
+@pytest.mark.parametrize("inside", ["127.0.0.2", "169.254.169.254", "::1", "fe80::1"])
+def test_a_redirect_inside_the_provider_is_not_followed_to_an_address_that_is_denied(inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever rules a name below the provider's may have it lead anywhere."""
+    resolved: list[str] = []
+
+    def resolve(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        resolved.append(host)
+        return [(0, 0, 0, "", ("127.0.0.1" if host == "oss-cn-hangzhou.aliyuncs.com" else inside, port))]
+
+    monkeypatch.setattr(probe.socket, "getaddrinfo", resolve)
+    rules = AddressRules.of(["127.0.0.1/32"], ["127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10"])
+    bucket = Bucket()
+    with serving(bucket) as url:
+        port = urlsplit(url).port
+        bucket.instead = lambda *_: (307, {"Location": f"http://x.oss-cn-hangzhou.aliyuncs.com:{port}/b/?list-type=2"}, b"")
+        origin = Origin(PROVIDERS["aliyun-oss"], "cn-hangzhou", f"http://oss-cn-hangzhou.aliyuncs.com:{port}", "path", "b", "d")
+        found = asyncio.run(check(origin, KEYS, rules, read_only=True))
+    assert codes(found) == [("address-denied", "error")]
+    assert resolved[-1] == "x.oss-cn-hangzhou.aliyuncs.com"
+    assert len(bucket.asked) == 1
 
 
 def test_what_a_server_says_is_cut_and_cannot_move_a_cursor() -> None:

@@ -13,12 +13,14 @@ import pytest
 from control.conftest import Origins, Place
 from headrace.control import settings
 from headrace.control.accelerations import changes, queries
-from headrace.control.accelerations.node_documents import Item, OriginDocument, shared_item
+from headrace.control.accelerations.node_documents import Item, OriginDocument, comparison, shared_item, warmup
 from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.sweeping import candidates
+from headrace.control.comparisons import service as comparisons
 from headrace.control.nodes import service as nodes
 from headrace.control.server import _listen
 from headrace.control.volumes import service as volumes
+from headrace.control.warmups import service as warmups
 from headrace.testing.nodes import SimulatedNode
 from headrace.testing.waiting import wait_until
 
@@ -53,6 +55,7 @@ async def _plainly(place: Place, node_id: str, region_id: str) -> list[dict[str,
     """What a node should do, asked for each acceleration."""
     plane = place.control.plane
     async with plane.database.reading() as session:
+        compared, warmed = await comparisons.asked_of(session, node_id), await warmups.asked_of(session, node_id)
         there: list[Candidate] = await candidates(session, plane.clock, region_id)
         found = []
         for row in await queries.in_region(session, region_id):
@@ -61,7 +64,9 @@ async def _plainly(place: Place, node_id: str, region_id: str) -> list[dict[str,
             holds = version is not None and node_id in changes.holding_nodes(row, there)
             shared = shared_item(row, origin, await queries.versions_of(session, row.id))
             listing = row.listing if row.lister == node_id else None
-            found.append(Item(**shared.model_dump(), list=listing, hold=version if holds else None).model_dump())
+            warm, compare = [warmup(one) for one in warmed.get(row.id, ())], compared.get(row.id)
+            own = {"list": listing, "hold": version if holds else None, "warm": warm, "compare": comparison(compare) if compare else None}
+            found.append(Item(**shared.model_dump(), **own).model_dump())
     return found
 
 
@@ -88,6 +93,8 @@ def test_every_change_is_told_as_if_nothing_were_kept(place: Place, two: list[Si
         lambda: place.admin.start_acceleration("llama", {"region": "zj-1", "placement": {"kind": "number", "number": 1}}),
         lambda: _lister(two, "llama").publish("llama", b"another list"),
         lambda: place.admin.label_version("qwen", "zj-1", 1, "stable"),
+        lambda: place.admin.compare("qwen", "zj-1"),
+        lambda: place.admin.start_warmup("qwen", "zj-1", {"selection": {"kind": "patterns", "include": ["*.json"]}}),
         lambda: place.admin.refresh("qwen", "zj-1", at_once=True),
         lambda: _lister(two, "qwen").publish("qwen", b"list 2"),
         lambda: [node.hold("qwen") for node in two],

@@ -81,6 +81,27 @@ def test_what_is_none_is_told(changes: dict[str, object], code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://key:planted@s3.example.com",
+        "https://planted@s3.example.com",
+        "key:planted@s3.example.com",
+        "//key:planted@s3.example.com",
+        "https://s3.example.com@planted",
+        "https://key:planted@s3.example.com:99999",  # was repeated with its password
+        "https://key:planted@[::1",
+        "https://key%3Aplanted%40s3.example.com",
+        "https://key:planted\uff20s3.example.com",
+    ],
+)
+def test_an_endpoint_with_a_user_is_refused_and_its_password_not_repeated(endpoint: str) -> None:
+    origin, found = origin_of(provider="s3", region="", endpoint=endpoint, addressing="auto", bucket="models", directory="d", confirm_root=False)
+    assert origin is None
+    assert [finding.code for finding in found] == ["bad-endpoint"]
+    assert "planted" not in str(found[0].document())
+
+
+@pytest.mark.parametrize(
     ("host", "is_one"), [("a.b", True), ("a" * 63, True), ("a" * 64, False), (".".join(["a" * 60] * 5), False), ("", False), ("a.", False)]
 )
 def test_hosts(host: str, is_one: bool) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from headrace.control import tables
 from headrace.control.database import Database
-from headrace.control.migrations import newest, upgrade
+from headrace.control.migrations import newest, revisions, upgrade
 
 
 def _differences(connection: Connection) -> tuple[str | None, list[object]]:
@@ -30,4 +31,34 @@ def test_revisions_make_what_the_code_has(database: str | None, tmp_path: Path) 
         for one in (place, *others):
             await one.close()
 
+    asyncio.run(run())
+
+
+_FIRST = "0001"
+# Rows as the first revision that has their table would have them; what came later gets its value when the database is upgraded.
+_ROWS = {
+    "0003": (
+        "INSERT INTO accelerations (id, volume_id, region_id, owner, state, condition, reason, selection, placement, numbered, listing, began,"
+        " progressed, used, expire_seconds, release_seconds, keep_versions, at_once, revision, created, changed) VALUES ('a', 'v', 'r', 'o',"
+        " 'active', '', '{}', '{\"kind\": \"all\"}', '{}', 1, 1, 5, 5, 5, 60, 60, 5, false, 1, 5, 5)"
+    ),
+}
+
+
+def test_what_is_in_a_database_of_each_revision_is_there_in_the_newest(database: str | None, tmp_path: Path) -> None:
+    """From the first revision on, one after the other, as whoever upgrades late or often."""
+
+    async def run() -> None:
+        place = Database(database or f"sqlite:///{tmp_path}/x.db")
+        for revision in revisions():
+            await upgrade(place, revision)
+            if revision in _ROWS:
+                async with place.writing() as session:
+                    await session.execute(text(_ROWS[revision]))
+        async with place.reading() as session:
+            found = (await session.execute(text("SELECT state, numbered, refresh_every_seconds FROM accelerations"))).all()
+        assert [tuple(row) for row in found] == [("active", 1, 0)]
+        await place.close()
+
+    assert revisions()[0] == _FIRST
     asyncio.run(run())

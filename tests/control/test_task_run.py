@@ -258,6 +258,15 @@ def test_waiting_is_bounded_and_what_becomes_mountable_begins(jobs: Jobs, models
     assert job.end() == (0, "{}", "")
 
 
+def test_a_node_that_is_killed_while_a_task_waits(jobs: Jobs, models: Path, slow: Front) -> None:
+    job = jobs.run(f"slow:{models}/a", command=("cat", f"{models}/a/config.json"))
+    until("the node watches it", lambda: jobs.own.status()["control"]["tasks_starting"] == 1)
+    os.kill(jobs.own.node_pid(), signal.SIGKILL)
+    slow.open()
+    assert job.end() == (0, "{}", "")
+    jobs.none_left()
+
+
 # `headrace task` that kills itself where it would do what is named.
 KILLED_AT = """
 import os, signal, sys

@@ -105,7 +105,7 @@ def test_what_is_not_accelerated_is_refused_with_what_to_do(place: Place, one: S
 
 def test_a_task_waits_for_the_first_version_and_stays_on_it(place: Place, one: SimulatedNode) -> None:
     place.admin.start_acceleration("qwen", {"region": "zj-1"})
-    made = _task(place, MOUNT, {"volume": "qwen", "path": "/mnt/new", "follow": True}, node=_node_id(place))
+    made = _task(place, {**MOUNT, "version": None}, {"volume": "qwen", "path": "/mnt/new", "follow": True}, node=_node_id(place))
     assert made["state"] == "waiting"
     assert [mount["version"] for mount in one.client.node_task(made["id"])["mounts"]] == [None, None]
     _next_version(one, b"list 1")
@@ -285,6 +285,14 @@ def test_paths_that_nothing_is_mounted_at(place: Place, path: str) -> None:
 def test_paths_inside_one_another_are_refused(place: Place) -> None:
     for path in ("/mnt/models", "/mnt/models/a", "/mnt"):
         _refused(lambda path=path: _task(place, MOUNT, {**MOUNT, "path": path}), "invalid")  # type: ignore[misc]
+
+
+def test_nodes_hear_at_once_of_new_keys(place: Place, active: SimulatedNode, origins: Origins) -> None:
+    before = active.client.desired()["version"]
+    access = origins.access
+    place.admin.rotate_credentials("qwen", {"access_key": access.access_key, "secret_key": access.secret_key})
+    assert active.client.desired()["version"] > before
+    assert active.items()["qwen"]["origin"]["revision"] == 2
 
 
 def test_users_see_and_handle_own_tasks(place: Place, active: SimulatedNode, origins: Origins) -> None:

@@ -79,7 +79,7 @@ def _answering(status: int, content: bytes) -> Iterator[str]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
@@ -159,9 +159,9 @@ def test_what_others_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -
     assert len(shown.splitlines()) == 3
 
 
-def test_a_refusal_is_shown_on_lines_of_its_own(place: Place) -> None:
+def test_a_refusal_is_shown_on_lines_of_its_own(common: Place) -> None:
     with pytest.raises(ControlFailure) as caught:
-        place.admin.volume("\x1b[31m")
+        common.admin.volume("\x1b[31m")
     assert "\x1b" not in caught.value.message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,7 +18,21 @@ from headrace.testing.control import control_plane
 SECRET = "plantedsecretplantedsecret"
 
 
+@pytest.fixture
+def place(common: Place) -> Iterator[Place]:
+    """The common one: it has no volume, and what a test registers goes at its end."""
+    yield common
+    for volume in list(common.admin.volumes()):
+        common.admin.delete_volume(volume["name"])
+
+
+def _events(place: Place) -> list[str]:
+    """Kinds of what happened to volumes, oldest first."""
+    return [event["kind"] for event in place.admin.events(noun="volume")][::-1]
+
+
 def test_a_volume_is_checked_stored_and_forgotten(place: Place, origins: Origins) -> None:
+    before = _events(place)
     made = place.admin.create_volume(origins.volume("qwen"))
     assert made["bucket"] == origins.bucket
     assert made["findings"] == [] or {finding["level"] for finding in made["findings"]} <= {"note", "warning"}
@@ -25,8 +40,7 @@ def test_a_volume_is_checked_stored_and_forgotten(place: Place, origins: Origins
     assert [volume["name"] for volume in place.admin.volumes()] == ["qwen"]
     place.admin.delete_volume("qwen")
     assert list(place.admin.volumes()) == []
-    kinds = [event["kind"] for event in place.admin.events(noun="volume")]
-    assert kinds == ["volume-deleted", "volume-created"]
+    assert _events(place) == [*before, "volume-created", "volume-deleted"]
 
 
 def test_what_a_check_writes_is_gone_afterwards(place: Place, origins: Origins) -> None:
@@ -78,6 +92,7 @@ def test_read_only_is_noted_and_nothing_is_written(place: Place, origins: Origin
     ],
 )
 def test_bad_input_names_the_field_and_stores_nothing(place: Place, origins: Origins, changes: dict[str, object], code: str, field: str) -> None:
+    before = _events(place)
     with pytest.raises(ControlFailure) as caught:
         place.admin.create_volume(origins.volume("qwen", **changes))
     problem = caught.value.problem
@@ -90,7 +105,7 @@ def test_bad_input_names_the_field_and_stores_nothing(place: Place, origins: Ori
     assert SECRET not in str(problem)
     assert "pass" not in problem["detail"]
     assert list(place.admin.volumes()) == []
-    assert list(place.admin.events(noun="volume")) == []
+    assert _events(place) == before
 
 
 def test_the_root_needs_a_confirmation(place: Place, origins: Origins) -> None:
@@ -148,12 +163,13 @@ def test_credentials_are_rotated_after_a_check(place: Place, origins: Origins) -
 
 
 def test_a_creation_that_is_sent_again_is_done_once(place: Place, origins: Origins) -> None:
-    first = place.admin.create_volume(origins.volume("qwen"), "key-1")
-    assert place.admin.create_volume(origins.volume("qwen"), "key-1") == first
+    before, key = _events(place), f"key-{origins.bucket}"
+    first = place.admin.create_volume(origins.volume("qwen"), key)
+    assert place.admin.create_volume(origins.volume("qwen"), key) == first
     with pytest.raises(ControlFailure) as other:
-        place.admin.create_volume(origins.volume("other"), "key-1")
+        place.admin.create_volume(origins.volume("other"), key)
     assert other.value.code == "idempotency-mismatch"
-    assert [event["kind"] for event in place.admin.events(noun="volume")] == ["volume-created"]
+    assert _events(place) == [*before, "volume-created"]
 
 
 def test_pages_neither_repeat_nor_leave_out(place: Place, origins: Origins) -> None:
@@ -196,7 +212,7 @@ def test_kept_keys_go_to_no_other_server(place: Place, origins: Origins) -> None
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Thief)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         there = f"http://127.0.0.1:{server.server_port}"
         for changes in (

@@ -63,7 +63,7 @@ class Page(http.server.BaseHTTPRequestHandler):
 def test_a_web_server_that_is_no_s3_is_named(headrace: Headrace) -> None:
     """The message was that some XML has a document type."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
         headrace.environment["AWS_ENDPOINT_URL"] = endpoint
         done = headrace.run("mount", "s3://models/m", str(headrace.base / "mnt"), check=False)

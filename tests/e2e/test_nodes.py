@@ -104,7 +104,7 @@ def test_a_dead_mount_is_named_and_taken_away(headrace: Headrace, bucket: Bucket
     assert json.loads(headrace.run("status", "--json", check=False).stdout)["dead"] == [str(directory)]
     assert "taken away" in headrace.run("umount", str(directory)).stderr
     assert not os.path.ismount(directory)
-    assert headrace.status()["dead"] == []
+    assert json.loads(headrace.run("status", "--json").stdout)["dead"] == []
 
 
 def test_a_node_that_could_not_start_does_not_keep_its_reason(headrace: Headrace, bucket: Bucket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 from contextlib import suppress
@@ -109,7 +110,7 @@ def test_nothing_leaks(headrace: Headrace, bucket: Bucket) -> None:
             asking.call("umount", directory=str(other))
 
     everything(10)
-    status = headrace.status()["node"]
+    status = json.loads(headrace.run("status", "--json").stdout)["node"]
     pids = (status["pid"], status["keeper_pid"])
     before = Taken.at_rest(pids)
     everything(ROUNDS // 2)

@@ -163,3 +163,15 @@ def test_the_memory_limit_of_the_own_control_group_counts(tmp_path: Path, own: s
         (tmp_path / name).write_text(f"{text}\n")
     (tmp_path / "own").write_text(own)
     assert settings._group_limits(tmp_path, tmp_path / "own") == limits
+
+
+def test_where_the_task_door_is(tmp_path: Path) -> None:
+    """Other users find root's node at one place; a node that is named has its door beside it."""
+    assert load(tmp_path, XDG_RUNTIME_DIR="/run/me").task_socket == settings.ROOT_TASK_SOCKET
+    assert load(tmp_path, HEADRACE_NODE="/run/x/n.sock").task_socket == "/run/x/n.task.sock"
+    assert load(tmp_path, HEADRACE_NODE="/run/x/n.sock", HEADRACE_TASK_SOCKET="/run/d").task_socket == "/run/d"
+    assert load(tmp_path).task_paths == ("/mnt", "/models", "/data")
+    assert load(tmp_path, 'task_paths = ["/srv/", "/a/./b"]').task_paths == ("/srv", "/a/b")
+    for wrong in ("mnt", "/mnt/../etc"):
+        with pytest.raises(UsageError, match="task paths"):
+            load(tmp_path, HEADRACE_TASK_PATHS=wrong)

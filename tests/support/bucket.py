@@ -20,9 +20,8 @@ class Bucket:
     @classmethod
     def create(cls, server: Access, test: str) -> Bucket:
         name = "t-" + hashlib.blake2b(test.encode(), digest_size=8).hexdigest()
-        client = server.client()
-        client.create_bucket(Bucket=name)
-        return cls(client, name)
+        server.create_bucket(name)
+        return cls(server.client(), name)
 
     def put(self, key: str, size_or_bytes: int | bytes, seed: int = 0) -> bytes:
         data = size_or_bytes if isinstance(size_or_bytes, bytes) else random.Random(f"{key}{seed}").randbytes(size_or_bytes)

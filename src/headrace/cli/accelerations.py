@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.amounts import parse_seconds
 from headrace.cli import show
 from headrace.cli.logged_in import control, language
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
-from headrace.errors import Exit, UsageError
+from headrace.errors import Exit, HeadraceError, UsageError
 from headrace.printable import printable
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ Region = Annotated[str, typer.Option(help="Name of the region.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until all is held, with progress. Ctrl-C stops the waiting only.")]
 
 _LOOK_SECONDS = 1.0
+_COMPARED_SECONDS = 0.2
 
 
 def accelerate(
@@ -37,7 +39,7 @@ def accelerate(
     as_json: Json = False,
 ) -> None:
     """Start to accelerate a volume in a region. It can be mounted as soon as its files are listed."""
-    said = {"region": region, "selection": _selection(include, exclude, metadata_only=metadata_only), "placement": _placement(nodes, label)}
+    said = {"region": region, "selection": selection_of(include, exclude, metadata_only=metadata_only), "placement": _placement(nodes, label)}
     with control() as client:
         made = client.start_acceleration(volume, said, secrets.token_hex(16))
         _end(client, made, wait=wait, as_json=as_json)
@@ -74,8 +76,10 @@ def versions(
         found = client.versions(volume, region)
     if as_json:
         return print_json(found)
-    rows = [(f"v{v['number']}", v["files"], show.size(v["bytes"]), v["created"], v["label"], "current" if v["current"] else "") for v in found]
-    print_table(("VERSION", "FILES", "SIZE", "CREATED", "LABEL", ""), rows, "no versions: it is not accelerated there")
+    rows = [
+        (f"v{v['number']}", v["files"], show.size(v["bytes"]), v["created"], v["label"], v["whole"], "current" if v["current"] else "") for v in found
+    ]
+    print_table(("VERSION", "FILES", "SIZE", "CREATED", "LABEL", "READABLE", ""), rows, "no versions: it is not accelerated there")
     return None
 
 
@@ -104,10 +108,31 @@ def accelerations(region: Annotated[str | None, typer.Option(help="Of one region
     return None
 
 
-def refresh(volume: str, region: str, *, at_once: bool, wait: bool, as_json: bool) -> None:
-    """Lists a volume's origin again, for a region."""
+def compare(volume: str, region: str, *, as_json: bool) -> None:
+    """Tells what a refresh would bring; nothing is changed."""
     with control() as client:
+        shown = client.compare(volume, region)
+        while shown["state"] == "running":
+            time.sleep(_COMPARED_SECONDS)
+            shown = client.comparison(volume, region, shown["id"])
+    if as_json:
+        print_json(shown)
+    elif shown["state"] == "done":
+        show.change(shown["found"], f"{volume}@{region} stays at v{shown['version']}")
+    if shown["state"] == "failed":
+        raise HeadraceError("refresh-failed", printable(shown["error"]))
+
+
+def refresh(volume: str, region: str, *, at_once: bool, wait: bool, every: str | None, as_json: bool) -> None:
+    """Lists a volume's origin again, for a region; with `every`, has that done by itself from now on, or (0) no longer."""
+    seconds = parse_seconds("every", every) if every is not None else 0.0
+    with control() as client:
+        if every is not None:
+            etag = client.acceleration(volume, region)["etag"]
+            shown = client.edit_acceleration(volume, region, {"refresh_every_seconds": int(seconds)}, etag)
+            return print_json(shown) if as_json else print(f"{volume}@{region} is refreshed {f'every {every}' if seconds else 'when asked for'}")
         _end(client, client.refresh(volume, region, at_once=at_once), wait=wait, as_json=as_json)
+    return None
 
 
 def roll_back(volume: str, region: str, version: str, *, as_json: bool) -> None:
@@ -128,7 +153,8 @@ def _number(version: str) -> int:
     return int(number)
 
 
-def _selection(include: list[str] | None, exclude: list[str] | None, *, metadata_only: bool) -> dict[str, Any]:
+def selection_of(include: list[str] | None, exclude: list[str] | None, *, metadata_only: bool) -> dict[str, Any]:
+    """What is pulled, as the API has it. Raises UsageError."""
     if metadata_only and (include or exclude):
         raise UsageError("bad-setting", "--metadata-only and patterns exclude each other; give one of them")
     if include or exclude:

@@ -12,7 +12,24 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli import accelerations, control, doctor, logs, mounting, node, nodes, order, regions, show, survey, tasks, tokens, volumes
+from headrace.cli import (
+    accelerations,
+    control,
+    doctor,
+    logs,
+    mounting,
+    node,
+    nodes,
+    order,
+    regions,
+    show,
+    survey,
+    tasks,
+    tokens,
+    usage,
+    volumes,
+    warmups,
+)
 from headrace.cli.place import place
 from headrace.cli.reach import Directory, Json, print_json, running
 from headrace.errors import Exit, UsageError
@@ -39,6 +56,7 @@ app.add_typer(volumes.app, name="volume")
 app.add_typer(regions.app, name="region")
 app.add_typer(tasks.app, name="task")
 app.add_typer(tokens.app, name="token")
+app.add_typer(warmups.app, name="warmup")
 node.app.add_typer(nodes.app)
 app.add_typer(node.app, name="node")
 app.command(epilog="Example: headrace mount s3://models/qwen ./qwen")(mounting.mount)
@@ -51,6 +69,7 @@ app.command(epilog="Example: headrace accelerate qwen --region zj-1 --wait")(acc
 app.command("accelerations", epilog="Example: headrace accelerations --region zj-1")(accelerations.accelerations)
 app.command(epilog="Example: headrace release qwen --region zj-1")(accelerations.release)
 app.command(epilog="Example: headrace versions qwen --region zj-1")(accelerations.versions)
+app.command(epilog="Example: headrace usage --since 30d --volume qwen")(usage.usage)
 app.command(epilog="Example: headrace events -n 20")(tokens.events)
 
 
@@ -143,27 +162,25 @@ def refresh(
     directory: Annotated[str, typer.Argument(help="The mount point; with --region, the name of a volume.")],
     region: OfRegion = None,
     at_once: Annotated[bool, typer.Option("--at-once", help="Of a volume: current when it is published, instead of when it is held.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Of a volume: only tell what would change.")] = False,
+    every: Annotated[str | None, typer.Option(help="Of a volume: by itself from now on, so often (6h); 0 ends that.")] = None,
     wait: accelerations.Wait = False,
     as_json: Json = False,
 ) -> None:
     """回源: list the bucket again, publish what changed, and switch this mount to it; or a volume, in a region."""
+    if region is not None and dry_run:
+        return accelerations.compare(directory, region, as_json=as_json)
     if region is not None:
-        return accelerations.refresh(directory, region, at_once=at_once, wait=wait, as_json=as_json)
-    if at_once or wait:
-        raise UsageError("bad-setting", "--at-once and --wait are for a volume; name its region with --region")
+        return accelerations.refresh(directory, region, at_once=at_once, wait=wait, every=every, as_json=as_json)
+    if at_once or wait or every or dry_run:
+        raise UsageError("bad-setting", "--at-once, --dry-run, --every and --wait are for a volume; name its region with --region")
     progress = show.Progress(as_json)
     with running(where := place(directory)) as client:
         answer = client.call("refresh", progress, directory=where)
     progress.done()
     if as_json:
         return print_json(answer)
-    for name, sign in (("new", "+"), ("changed", "~"), ("gone", "-")):
-        for path in answer[f"{name}_paths"]:
-            print(f"{sign} {path}")
-        hidden = answer[name] - len(answer[f"{name}_paths"])
-        if hidden > 0:
-            print(f"{sign} … and {hidden} more")
-    print(f"new {answer['new']}, changed {answer['changed']}, gone {answer['gone']}; snapshot {answer['snapshot']}")
+    show.change(answer, f"snapshot {answer['snapshot']}")
     if answer["pinned"]:
         print("this mount is pinned and stays as it is")
     return None

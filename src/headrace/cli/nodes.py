@@ -1,4 +1,4 @@
-"""`headrace node ls|show|drain|rm`: nodes as the control plane knows them."""
+"""`headrace node ls|show|label|drain|rm`: nodes as the control plane knows them."""
 
 from __future__ import annotations
 
@@ -45,6 +45,38 @@ def show(node: Node, region: Region = None, as_json: Json = False) -> None:
         for name, value in entries.items():
             print(printable(f"{title:<10} {name}={value}"))
     return None
+
+
+@app.command("label", epilog="Example: headrace node label gpu-1 gpu=H800 old- --region zj-1")
+def label(
+    node: Node,
+    changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE|KEY-…", help="A label to set, or with a dash behind it to take away.")],
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Change a node's labels, by which accelerations and tasks find it. For administrators."""
+    wanted = _labels(changes)
+    with control() as client:
+        found = client.label_node(_id(client, node, region), wanted)
+    if as_json:
+        return print_json(found)
+    labels = " ".join(f"{name}={value}" for name, value in found["labels"].items())
+    print(printable(f"node {found['name']} has {labels or 'no labels'}"))
+    return None
+
+
+def _labels(changes: list[str]) -> dict[str, str | None]:
+    wanted: dict[str, str | None] = {}
+    for text in changes:
+        key, equals, value = text.partition("=")
+        if not equals:
+            key = text.removesuffix("-")
+        if not key or key == text:
+            raise UsageError("bad-setting", f"label: {text!r} is neither KEY=VALUE nor KEY-; write it like gpu=H800, or gpu- to take it away")
+        if key in wanted:
+            raise UsageError("bad-setting", f"label: {key!r} is said twice; say it once")
+        wanted[key] = value if equals else None
+    return wanted
 
 
 @app.command("drain", epilog="Example: headrace node drain gpu-1 --region zj-1")

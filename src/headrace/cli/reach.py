@@ -62,7 +62,7 @@ def others(settings: Settings) -> list[Settings]:
     """The other nodes of this user that commands may ask."""
     if is_named():
         return []
-    found = (str(path) for path in sorted(settings.runtime.glob("node-*.sock")) if not path.name.endswith(".data.sock"))
+    found = (str(path) for path in sorted(settings.runtime.glob("node-*.sock")) if not path.name.endswith((".data.sock", ".task.sock")))
     return [dataclasses.replace(settings, socket=socket) for socket in found if socket != settings.socket]
 
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from headrace.errors import HeadraceError
+from headrace.printable import printable
 
 
 def size(count: float) -> str:
@@ -78,3 +79,14 @@ class Progress:
     def done(self) -> None:
         if self.live and self.shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def change(found: dict[str, Any], more: str) -> None:
+    """What a listing found against the one before: the first paths of each kind, and how many there are."""
+    for name, sign in (("new", "+"), ("changed", "~"), ("gone", "-")):
+        for path in found[f"{name}_paths"]:
+            print(f"{sign} {printable(path)}")
+        hidden = found[name] - len(found[f"{name}_paths"])
+        if hidden > 0:
+            print(f"{sign} … and {hidden} more")
+    print(f"new {found['new']}, changed {found['changed']}, gone {found['gone']}; {more}")

@@ -20,6 +20,11 @@ _TRY_SECONDS = 0.02
 _ANSWER_SECONDS = 120.0
 
 
+class _BrokenOff(NodeFailure):
+    def __init__(self, cause: object) -> None:
+        super().__init__("node-unreachable", f"the node broke off while it prepared the task ({cause}); start it again, or see the node's log")
+
+
 @dataclass(frozen=True)
 class Mount:
     """What hangs somewhere for this process: by a descriptor, or at a directory of the node's."""
@@ -33,8 +38,9 @@ class Mount:
 class Door:
     """A connection to the node of this machine that serves tasks of a region. Closed before `placed`, the task ends."""
 
-    def __init__(self, channel: socket.socket, greeting: dict[str, Any]) -> None:
+    def __init__(self, channel: socket.socket, path: str, greeting: dict[str, Any]) -> None:
         self._channel = channel
+        self._path = path
         self.node = str(greeting["node"])
         self.region = str(greeting["region"])
 
@@ -43,8 +49,15 @@ class Door:
         self._ask({"op": "watch", "task": task})
 
     def mounts(self, task: str) -> list[Mount]:
-        """Has the task's mounts made."""
-        answer, descriptors = self._ask({"op": "mount", "task": task})
+        """Has the task's mounts made. A node that was restarted while the task waited is asked once more."""
+        try:
+            answer, descriptors = self._ask({"op": "mount", "task": task})
+        except _BrokenOff:
+            self._channel.close()
+            if (again := _connect(self._path)) is None:
+                raise
+            self._channel = again._channel
+            answer, descriptors = self._ask({"op": "mount", "task": task})
         told = answer["mounts"]
         trees: list[int | None] = [*descriptors] if descriptors else [None] * len(told)
         return [Mount(str(one["path"]), int(one["device"]), tree, str(one["directory"])) for one, tree in zip(told, trees, strict=True)]
@@ -61,9 +74,9 @@ class Door:
             parcel.send(self._channel, message)
             received = parcel.receive(self._channel)
         except OSError as error:
-            raise _broke_off(error) from None
+            raise _BrokenOff(error) from None
         if received is None:
-            raise _broke_off("it closed the connection")
+            raise _BrokenOff("it closed the connection")
         answer, descriptors = received
         if "error" in answer:
             raise from_code(str(answer["error"]["code"]), str(answer["error"]["message"]))
@@ -124,8 +137,4 @@ def _greeted(channel: socket.socket, path: str) -> Door:
     received = parcel.receive(channel)
     if received is None:
         raise ConnectionResetError("it closed the connection before it said a word")
-    return Door(channel, received[0])
-
-
-def _broke_off(cause: object) -> NodeFailure:
-    return NodeFailure("node-unreachable", f"the node broke off while it prepared the task ({cause}); start it again, or see the node's log")
+    return Door(channel, path, received[0])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +19,8 @@ _SECONDS = 90.0
 # A node's heartbeats come every ten seconds, and by the same connection; the control plane keeps it a little longer.
 _KEEP_SECONDS = 60.0
 _PAGE = 200
+# Between two streams of an operation that goes on.
+_AGAIN_SECONDS = 0.5
 _EXITS = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND, 409: Exit.BUSY, 422: Exit.USAGE, 503: Exit.UNREACHABLE}
 
 Document = dict[str, Any]
@@ -105,8 +110,12 @@ class ControlClient:
         self._answer("DELETE", _path("tokens", identifier))
 
     def events(self, **filters: str) -> Iterator[Document]:
-        """Newest first."""
+        """Newest first. Filters: `noun`, `object_id`, and times in RFC 3339: from `since` on, before `until`."""
         return self._pages("/v1/events", filters)
+
+    def usage(self, **filters: str) -> Iterator[Document]:
+        """加速用量 by hour, oldest first."""
+        return self._pages("/v1/usage", filters)
 
     def start_acceleration(self, volume: str, said: Mapping[str, Any], key: str | None = None) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations"), json=said, headers=_keyed(key))
@@ -117,11 +126,58 @@ class ControlClient:
     def acceleration(self, volume: str, region: str) -> Document:
         return self._document("GET", _path("volumes", volume, "accelerations", region))
 
+    def edit_acceleration(self, volume: str, region: str, changes: Mapping[str, Any], etag: str) -> Document:
+        """Changes how long it is kept and its schedule, as it was when it was read: `etag` is in its document."""
+        return self._document("PATCH", _path("volumes", volume, "accelerations", region), json=changes, headers={"If-Match": etag})
+
     def release(self, volume: str, region: str, *, force: bool = False) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "release"), json={"force": force})
 
     def refresh(self, volume: str, region: str, *, at_once: bool = False) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "refresh"), json={"at_once": at_once})
+
+    def follow(self, *path: str) -> Iterator[Document]:
+        """Documents of a long operation as they change, until it is over: `follow("warmups", id)`, `follow("volumes", v, "accelerations", r)`.
+
+        Connects again where a stream ends before the operation does. Raises ControlFailure as any other call.
+        """
+        while True:
+            try:
+                with self._http.stream("GET", _path(*path, "stream")) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                        raise _failure(answer)
+                    for kind, document in _events(answer.iter_lines()):
+                        if kind == "problem":
+                            raise ControlFailure(str(document["code"]), printable(str(document["detail"])), document, int(document["status"]))
+                        yield document
+                        if kind == "end":
+                            return
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from None
+            except ValueError:
+                raise self._foreign("no events") from None
+            time.sleep(_AGAIN_SECONDS)
+
+    def start_warmup(self, volume: str, region: str, said: Mapping[str, Any], key: str | None = None) -> Document:
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "warmups"), json=said, headers=_keyed(key))
+
+    def warmups(self, **filters: str) -> Iterator[Document]:
+        """Newest first."""
+        return self._pages("/v1/warmups", filters)
+
+    def warmup(self, identifier: str) -> Document:
+        return self._document("GET", _path("warmups", identifier))
+
+    def cancel_warmup(self, identifier: str) -> Document:
+        return self._document("POST", _path("warmups", identifier, "cancel"))
+
+    def compare(self, volume: str, region: str) -> Document:
+        """Asks what a refresh would bring; `comparison` has the answer once a node gave it."""
+        return self._document("POST", _path("volumes", volume, "accelerations", region, "comparisons"))
+
+    def comparison(self, volume: str, region: str, identifier: str) -> Document:
+        return self._document("GET", _path("volumes", volume, "accelerations", region, "comparisons", identifier))
 
     def cancel_pull(self, volume: str, region: str) -> Document:
         return self._document("POST", _path("volumes", volume, "accelerations", region, "cancel"))
@@ -189,6 +245,10 @@ class ControlClient:
     def drain_node(self, identifier: str, *, draining: bool = True) -> Document:
         return self._document("PATCH", _path("nodes", identifier), json={"draining": draining})
 
+    def label_node(self, identifier: str, labels: Mapping[str, str | None]) -> Document:
+        """Sets labels, and takes away those that are None; others stay."""
+        return self._document("PATCH", _path("nodes", identifier), json={"labels": labels})
+
     def remove_node(self, identifier: str) -> None:
         self._answer("DELETE", _path("nodes", identifier))
 
@@ -218,12 +278,15 @@ class ControlClient:
     def publish_snapshot(self, acceleration: str, published: Mapping[str, Any]) -> Document:
         return self._document("POST", _path("node", "accelerations", acceleration, "published"), json=published)
 
+    def answer_comparison(self, identifier: str, answer: Mapping[str, Any]) -> None:
+        self._answer("POST", _path("node", "comparisons", identifier), json=answer)
+
     def listing_failed(self, acceleration: str, listing: int, reason: str) -> None:
         self._answer("POST", _path("node", "accelerations", acceleration, "failed"), json={"listing": listing, "reason": reason})
 
-    def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = ()) -> None:
-        """Tells how far this node is."""
-        self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing)})
+    def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = (), kept: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Tells how far this node is, and what it has of versions that are kept."""
+        self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing), "kept": list(kept)})
 
     def node_task(self, identifier: str) -> Document:
         """A task of this node, with what it mounts."""
@@ -267,13 +330,27 @@ class ControlClient:
         try:
             answer = self._http.request(method, path, **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ControlFailure(
-                "control-unreachable",
-                f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`",
-            ) from None
+            raise self._unreachable(error) from None
         if answer.is_success:
             return answer
         raise _failure(answer)
+
+    def _unreachable(self, error: Exception) -> ControlFailure:
+        return ControlFailure(
+            "control-unreachable",
+            f"the control plane at {self._url} can't be reached: {error}; check the address, or start it with `headrace up`",
+        )
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, Document]]:
+    """Kinds and documents of server-sent events. Raises ValueError for what is no JSON."""
+    kind = ""
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
 
 
 def _failure(answer: httpx.Response) -> ControlFailure:
@@ -295,9 +372,17 @@ def _line(finding: Document, language: str) -> str:
 def _trust(url: str, certificates: str | None) -> ssl.SSLContext | bool:
     """What vouches for a server. Loading authorities takes longer than a request, and without TLS they are not asked."""
     try:
-        return ssl.create_default_context(cafile=certificates) if certificates else not url.startswith("http://")
+        if certificates:
+            return ssl.create_default_context(cafile=certificates)
+        return False if url.startswith("http://") else _usual_trust()
     except OSError as error:  # an SSLError too
         raise UsageError("bad-setting", f"ca: {certificates} can't be used: {error}; give a file of certificates in PEM") from None
+
+
+@functools.cache
+def _usual_trust() -> ssl.SSLContext:
+    """What httpx trusts by itself, read from the disk once: it takes 20 ms, which a process with many clients need not spend for each."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _keyed(key: str | None) -> dict[str, str]:

@@ -13,12 +13,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from headrace.control import api
 from headrace.control.accelerations import node_routes as of_nodes
 from headrace.control.accelerations import routes as accelerations
 from headrace.control.background import work_for_ever
 from headrace.control.bodies import Bounded
+from headrace.control.comparisons import routes as comparisons
 from headrace.control.database import DatabaseAway, problem_of
 from headrace.control.described import ANSWERS, with_problems
 from headrace.control.events import routes as events
@@ -30,7 +32,9 @@ from headrace.control.requests import ControlPlane
 from headrace.control.tasks import node_routes as tasks_of_nodes
 from headrace.control.tasks import routes as tasks
 from headrace.control.tokens import routes as tokens
+from headrace.control.usage import routes as usage
 from headrace.control.volumes import routes as volumes
+from headrace.control.warmups import routes as warmups
 from headrace.printable import printable
 
 log = logging.getLogger("headrace.control")
@@ -67,7 +71,7 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    nouns = (tokens, events, volumes, regions, nodes, accelerations, tasks, of_nodes, tasks_of_nodes, api)
+    nouns = (tokens, events, volumes, regions, nodes, accelerations, comparisons, warmups, tasks, of_nodes, tasks_of_nodes, usage, api)
     for noun in nouns:
         app.include_router(noun.router, responses=ANSWERS)
     return with_problems(app)
@@ -97,7 +101,16 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     code = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "invalid")
-    return _answer(request, refused(code))
+    answer = _answer(request, refused(code))
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods(request))
+    return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be asked at this address, by the document: each method is a route of its own, and the framework names that of one only."""
+    there = [methods for path, methods in request.app.openapi()["paths"].items() if compile_path(path)[0].match(request.url.path)]
+    return sorted({method.upper() for methods in there for method in methods})
 
 
 async def _away(request: Request, error: Exception) -> JSONResponse:

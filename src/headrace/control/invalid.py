@@ -17,6 +17,7 @@ _CORRECT_IT = Text("correct it", "请更正")
 _SHORTEN_IT = Text("shorten it", "请缩短")
 _GIVE_MORE = Text("give more", "请补充")
 _WRITE_IT_SO = Text("write it so", "请按此填写")
+_LIKE_A_TIME = Text("write it like 2026-01-31T08:00:00Z", "请按 2026-01-31T08:00:00Z 的格式填写")
 
 # By pydantic's kinds of error; `{names}` are what pydantic tells with them.
 _KINDS: dict[str, tuple[Text, Text]] = {
@@ -43,6 +44,10 @@ _KINDS: dict[str, tuple[Text, Text]] = {
     "finite_number": (Text("it is not a finite number", "不是有限的数"), _WRITE_IT_SO),
     "bool_type": (Text("it is neither true nor false", "既不是 true 也不是 false"), _WRITE_IT_SO),
     "bool_parsing": (Text("it is neither true nor false", "既不是 true 也不是 false"), _WRITE_IT_SO),
+    "timezone_aware": (Text("it does not say its time zone", "未指明时区"), Text("end it with Z or like +08:00", "请以 Z 或 +08:00 等结尾")),
+    "datetime_from_date_parsing": (Text("it is not a time: {error}", "不是有效的时间：{error}"), _LIKE_A_TIME),
+    "datetime_parsing": (Text("it is not a time: {error}", "不是有效的时间：{error}"), _LIKE_A_TIME),
+    "datetime_object_invalid": (Text("it is not a time: {error}", "不是有效的时间：{error}"), _LIKE_A_TIME),
     "list_type": (Text("it is not a list", "不是列表"), _WRITE_IT_SO),
     "dict_type": (Text("it is not an object", "不是对象"), _WRITE_IT_SO),
     "model_attributes_type": (Text("it is not an object", "不是对象"), _WRITE_IT_SO),

@@ -139,6 +139,11 @@ PROBLEMS: dict[str, Declared] = {
         Text("the body did not arrive within {seconds} seconds", "请求体未在 {seconds} 秒内到达"),
         Text("send it again, over a faster way or in smaller parts", "请通过更快的网络或以更小的分片重新发送"),
     ),
+    "too-many-streams": Declared(
+        503,
+        Text("as many streams of events are open as may at once", "同时打开的事件流已达上限"),
+        Text("ask for the document itself, or try again in a moment", "请直接查询该对象，或稍后重试"),
+    ),
     "too-many-checks": Declared(
         503,
         Text("as many connection checks run as may at once", "同时运行的连接校验已达上限"),

@@ -23,6 +23,8 @@ from headrace.control.watch import Watch
 
 # Connection checks at once, of one replica.
 CHECKS_MAX = 8
+# Streams of server-sent events at once, likewise: each holds a connection.
+STREAMS_MAX = 200
 
 Found = TypeVar("Found")
 
@@ -39,6 +41,7 @@ class ControlPlane:
     instructions: Instructions
     # Each holds connections and memory for up to a minute.
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_MAX))
+    streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STREAMS_MAX))
 
 
 def _control(request: Request) -> ControlPlane:

@@ -129,14 +129,14 @@ def _listen(settings: ControlSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-        # What is accepted here inherits it. Head and body of an answer are sent apart: without it the body waits for the head's acknowledgement,
-        # which a client holds back for 40 ms. asyncio sets it for sockets that name their protocol, and this one doesn't.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listening
     except OSError as error:
         raise HeadraceError(
             "listen-failed", f"control listen: {settings.host}:{settings.port}: {error.strerror}; end what listens there, or choose another port"
         ) from None
+    # Inherited by what it accepts. asyncio sets it only on sockets that name TCP as their protocol, which this does not; without it the second
+    # part of each answer waits until the caller acknowledges the first, 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _own(settings: ControlSettings) -> None:

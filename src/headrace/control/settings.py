@@ -6,8 +6,10 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+from headrace.amounts import parse_seconds
 from headrace.control.addresses import AddressRules
 from headrace.errors import UsageError
 from headrace.settings import Setting, names, read_config, values_of
@@ -30,6 +32,7 @@ SETTINGS = (
             "64:ff9b:1::/48,0.0.0.0/8,::/128,224.0.0.0/4,ff00::/8",
             "Networks that endpoints may not be in: this machine itself, where clouds keep credentials of machines (link-local, and what "
             "Alibaba Cloud, AWS, Azure, Google and Oracle use besides), NAT64 of a site, and what is no host's address."),
+    Setting("control_events_keep", "seconds", "90d", "How long events are kept; 0 keeps them for ever."),
 )  # fmt: skip
 
 
@@ -46,6 +49,7 @@ class ControlSettings:
     master_key: str
     master_key_file: Path
     origins: AddressRules
+    events_keep: timedelta | None  # None: for ever
 
     @property
     def on_sqlite(self) -> bool:
@@ -74,6 +78,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         master_key=values["control_master_key"],
         master_key_file=Path(values["control_master_key_file"] or state / "master.key"),
         origins=AddressRules.of(names(values["control_origins_allow"]), names(values["control_origins_deny"])),
+        events_keep=timedelta(seconds=parse_seconds("control events keep", values["control_events_keep"])) or None,
     )
 
 

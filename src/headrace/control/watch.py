@@ -25,6 +25,11 @@ class Watch:
         self._at = -1.0
         self._ended = False
 
+    @property
+    def ended(self) -> bool:
+        """The replica ends: whoever waits for something is to be let go."""
+        return self._ended
+
     def end(self) -> None:
         """Nobody waits any longer: a replica that ends would have to wait for them."""
         self._ended = True

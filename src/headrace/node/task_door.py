@@ -13,6 +13,7 @@ bounded share: of connections, of bytes in a message, of time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -84,7 +85,7 @@ class Door:
             try:
                 connection, _ = listener.accept()
             except OSError as error:
-                if listener.fileno() < 0 or error.errno in (22, 9):  # EINVAL, EBADF: closed
+                if listener.fileno() < 0 or error.errno in (errno.EINVAL, errno.EBADF):  # closed
                     return
                 print(f"node: a connection for a task could not be taken: {error}", file=sys.stderr, flush=True)
                 threading.Event().wait(0.1)
@@ -96,7 +97,13 @@ class Door:
             if full:
                 connection.close()
                 continue
-            threading.Thread(target=self._serve, args=(connection, uid, gid), daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(connection, uid, gid), daemon=True).start()
+            except RuntimeError as error:  # no more threads are to be had
+                print(f"node: a connection for a task could not be served: {error}", file=sys.stderr, flush=True)
+                connection.close()
+                with self._lock:
+                    self._users[uid] -= 1
 
     def _serve(self, connection: socket.socket, uid: int, gid: int) -> None:
         visit = _Visit(self._tasks, connection, uid, gid, self._turn)
@@ -139,14 +146,16 @@ class _Visit:
                 raise ConnectionError
             try:
                 if answer(task):
-                    return
+                    return None
             except (HeadraceError, EngineError) as error:
-                self._say({"error": {"code": error.code, "message": error.message}})
+                # One try a visit: each asks the control plane.
+                return self._say({"error": {"code": error.code, "message": error.message}})
             except OSError as error:
                 # Of the mounting; one of the connection shows at once when this is sent.
                 message_of = f"the task's mounts could not be made: {error}"
                 print(f"node: {message_of}", file=sys.stderr, flush=True)
-                self._say({"error": {"code": "mount-failed", "message": message_of}})
+                return self._say({"error": {"code": "mount-failed", "message": message_of}})
+        return None
 
     def end(self) -> None:
         """A task that was not placed is given up."""

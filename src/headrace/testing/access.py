@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# A session makes one client at a time.
+_SESSION_LOCK = threading.Lock()
+
+
+@functools.cache
+def _session() -> Any:
+    """Has read the description of S3, which takes a session fifty milliseconds; of clients nothing else is shared."""
+    import botocore.session
+
+    return botocore.session.Session()
 
 
 @dataclass(frozen=True)
@@ -31,23 +44,23 @@ class Access:
     def client(self, *, retries: int = 3, timeout: float = 60.0) -> Any:
         """A botocore client that no setting of the surrounding environment changes."""
         import botocore.config
-        import botocore.session
 
-        return botocore.session.Session().create_client(
-            "s3",
-            region_name=self.region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=botocore.config.Config(
-                s3={"addressing_style": "path"},
-                retries={"total_max_attempts": retries},
-                connect_timeout=timeout,
-                read_timeout=timeout,
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        with _SESSION_LOCK:
+            return _session().create_client(
+                "s3",
+                region_name=self.region,
+                endpoint_url=self.endpoint,
+                aws_access_key_id=self.access_key,
+                aws_secret_access_key=self.secret_key,
+                config=botocore.config.Config(
+                    s3={"addressing_style": "path"},
+                    retries={"total_max_attempts": retries},
+                    connect_timeout=timeout,
+                    read_timeout=timeout,
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
 
     def create_bucket(self, bucket: str, *, versioned: bool = False) -> None:
         """Makes a bucket."""

@@ -35,6 +35,17 @@ class Postgres:
         subprocess.run([self.programs / "createdb", "-h", self.socket_directory, "-U", _OWNER, name], check=True, capture_output=True, timeout=60)
         return f"postgresql://{_OWNER}@/{name}?host={self.socket_directory}"
 
+    def empty_database(self, url: str) -> None:
+        """Cuts off whoever is connected to a database, and forgets all that is in it: a tenth of the time that a new one takes."""
+        said = [
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+        ]
+        commands = [argument for statement in said for argument in ("-c", statement)]
+        program: list[str | Path] = [self.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *commands, url]
+        subprocess.run(program, check=True, capture_output=True, timeout=60)
+
 
 @contextmanager
 def postgres(*, synced: bool = False) -> Iterator[Postgres]:

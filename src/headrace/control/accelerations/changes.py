@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import snapshots
+from headrace.control.accelerations import kept, snapshots
 from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Candidate, Placement, holders
@@ -77,6 +77,7 @@ def subject(row: Acceleration, names: Names) -> Subject:
 async def let_go(session: AsyncSession, row: Acceleration) -> None:
     """Nothing is held any more: 加速用量 is 0 at once."""
     await session.execute(delete(Holding).where(Holding.acceleration_id == row.id))
+    await kept.forget(session, acceleration_id=row.id)
     gone = {version.digest for version in await versions_of(session, row.id)}
     await session.execute(delete(Version).where(Version.acceleration_id == row.id))
     row.current, row.pulling, row.lister, row.lister_until = None, None, None, None

@@ -6,20 +6,31 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from headrace.control.accelerations import changes, service
+from headrace.control.accelerations import changes, kept, service
 from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Placement
 from headrace.control.accelerations.progress import progress_of
 from headrace.control.accelerations.states import Condition, State
 from headrace.control.problems import Text, Wrong
+from headrace.control.revisions import etag
 from headrace.control.texts import LabelValue, Line, Name
 
 Pattern = Annotated[Line, Field(max_length=255)]
 Seconds = Annotated[int, Field(ge=1, le=10 * 366 * 86_400)]
+_REFRESH_LEAST = 60
 Count = Annotated[int, Field(ge=0, le=2**62)]
+
+
+def _schedule(seconds: int) -> int:
+    if 0 < seconds < _REFRESH_LEAST:
+        raise Wrong(
+            Text(f"a refresh more often than every {_REFRESH_LEAST} s is no schedule", f"刷新间隔不得少于 {_REFRESH_LEAST} 秒"),
+            Text("give more, or 0 for none", "请增大，或填 0 表示不自动刷新"),
+        )
+    return seconds
 
 
 class SelectionDocument(BaseModel):
@@ -60,6 +71,20 @@ class PlacementDocument(BaseModel):
         return self
 
 
+RefreshEvery = Annotated[int, AfterValidator(_schedule), Field(ge=0, le=366 * 86_400, description="Refreshed so often by itself; 0 is never.")]
+
+
+class AccelerationEdit(BaseModel):
+    """What to change of an acceleration, in any state."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expire_seconds: Seconds | None = None
+    release_seconds: Seconds | None = None
+    keep_versions: Annotated[int | None, Field(ge=1, le=1000)] = None
+    refresh_every_seconds: RefreshEvery | None = None
+
+
 class Start(BaseModel):
     """An acceleration to start."""
 
@@ -71,6 +96,7 @@ class Start(BaseModel):
     expire_seconds: Annotated[Seconds, Field(description="Unused for this long it expires.")] = 86_400
     release_seconds: Annotated[Seconds, Field(description="Unused for this long it is released.")] = 15 * 86_400
     keep_versions: Annotated[int, Field(ge=1, le=1000)] = 5
+    refresh_every_seconds: RefreshEvery = 0
 
     @model_validator(mode="after")
     def _whole(self) -> Start:
@@ -84,7 +110,7 @@ class Start(BaseModel):
     def wanted(self) -> service.Wanted:
         selection = service.Selection(self.selection.kind, tuple(self.selection.include), tuple(self.selection.exclude))
         placement = Placement(self.placement.kind, self.placement.number, dict(self.placement.labels))
-        return service.Wanted(selection, placement, self.expire_seconds, self.release_seconds, self.keep_versions)
+        return service.Wanted(selection, placement, self.expire_seconds, self.release_seconds, self.keep_versions, self.refresh_every_seconds)
 
 
 class Release(BaseModel):
@@ -152,6 +178,7 @@ class VersionDocument(BaseModel):
     created: datetime
     current: bool
     pulled: bool
+    whole: Annotated[kept.Whole, Field(description="Whether it can still be read whole, by what nodes tell.")]
 
 
 class AccelerationDocument(BaseModel):
@@ -171,6 +198,10 @@ class AccelerationDocument(BaseModel):
     selection: SelectionDocument
     placement: PlacementDocument
     tasks: Annotated[int, Field(description="Tasks that mount it now; as long as there are any, it does not expire.")]
+    expire_seconds: int
+    release_seconds: int
+    keep_versions: int
+    refresh_every_seconds: int
     bytes_held: Annotated[int, Field(description="加速用量: bytes that nodes hold now, all together.")]
     files: Annotated[int, Field(description="Of the pull, all nodes together.")]
     files_total: int
@@ -184,6 +215,12 @@ class AccelerationDocument(BaseModel):
     revision: int
     created: datetime
     changed: datetime
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def etag(self) -> str:
+        """What an edit sends as If-Match."""
+        return etag(self.id, self.revision)
 
 
 def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, now: datetime) -> AccelerationDocument:
@@ -209,6 +246,10 @@ def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, 
         selection=SelectionDocument.model_validate(row.selection),
         placement=PlacementDocument.model_validate(row.placement),
         tasks=tasks,
+        expire_seconds=row.expire_seconds,
+        release_seconds=row.release_seconds,
+        keep_versions=row.keep_versions,
+        refresh_every_seconds=row.refresh_every_seconds,
         bytes_held=sum(one.bytes for one in held),
         files=sum(one.files for one in pull),
         files_total=sum(one.files_total for one in pull),
@@ -225,7 +266,7 @@ def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, 
     )
 
 
-def version_shown(version: Version, current: int | None) -> VersionDocument:
+def version_shown(version: Version, current: int | None, whole: kept.Whole) -> VersionDocument:
     return VersionDocument(
         number=version.number,
         label=version.label,
@@ -235,4 +276,5 @@ def version_shown(version: Version, current: int | None) -> VersionDocument:
         created=version.created,
         current=version.number == current,
         pulled=version.pulled,
+        whole=whole,
     )

@@ -1,4 +1,4 @@
-"""What the nodes of a region should do, kept ready as JSON: they ask every half minute, and all are told the same but for two numbers.
+"""What the nodes of a region should do, kept ready as JSON: they ask every half minute, and nearly all of it is the same for all of them.
 
 Two hundred nodes of a region with a thousand accelerations ask eight times a second. Put together from the tables each time, that is some three
 thousand rows, and for each acceleration the question which nodes hold it; so a replica keeps what it has put together. It is good for a
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from headrace.control.accelerations import queries
 from headrace.control.accelerations.models import Acceleration
-from headrace.control.accelerations.node_documents import OriginDocument, SharedItem, shared_item
+from headrace.control.accelerations.node_documents import ComparisonWanted, OriginDocument, SharedItem, WarmupWanted, shared_item
 from headrace.control.accelerations.placement import Candidate, Placement, holders
 from headrace.control.database import Database
 from headrace.control.regions import service as regions
@@ -34,6 +34,16 @@ _NAMED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A node that asks, and what it is asked for that concerns no other: jobs, by acceleration."""
+
+    id: str
+    draining: bool
+    comparisons: Mapping[str, ComparisonWanted]
+    warmups: Mapping[str, Sequence[WarmupWanted]]
+
+
+@dataclass(frozen=True)
 class _Said:
     """One acceleration: what all nodes are told of it, without the bracket at its end, and what decides about the rest."""
 
@@ -44,10 +54,12 @@ class _Said:
     version: int | None
     placement: Placement
 
-    def to(self, node_id: str, holding: frozenset[str]) -> str:
-        listing = self.listing if self.lister == node_id else None
-        hold = self.version if node_id in holding else None
-        return f'{self.shared},"list":{_number(listing)},"hold":{_number(hold)}}}'
+    def to(self, node: Asked, holding: frozenset[str]) -> str:
+        listing = self.listing if self.lister == node.id else None
+        hold = self.version if node.id in holding else None
+        compare, warm = node.comparisons.get(self.id), node.warmups.get(self.id, ())
+        jobs = f'"compare":{compare.model_dump_json() if compare else "null"},"warm":[{",".join(one.model_dump_json() for one in warm)}]'
+        return f'{self.shared},"list":{_number(listing)},"hold":{_number(hold)},{jobs}}}'
 
 
 @dataclass(frozen=True)
@@ -90,12 +102,12 @@ class Instructions:
         self._placed: dict[str, _Placed] = {}
         self._reading: dict[str, asyncio.Task[None]] = {}
 
-    async def document(self, region_id: str, version: int, node_id: str, nodes: Sequence[Candidate], *, draining: bool) -> str:
+    async def document(self, region_id: str, version: int, node: Asked, nodes: Sequence[Candidate]) -> str:
         """What a node of a region should do, at least as of a version that was read before; `nodes` are those that may hold something."""
         region = await self._at_least(region_id, version)
         holding = await self._placed.setdefault(region_id, _Placed()).by(nodes, region.said)
-        items = ",".join(one.to(node_id, holding[one.id]) for one in region.said)
-        return f'{{"version":{region.version},"draining":{"true" if draining else "false"},"accelerations":[{items}]}}'
+        items = ",".join(one.to(node, holding[one.id]) for one in region.said)
+        return f'{{"version":{region.version},"draining":{"true" if node.draining else "false"},"accelerations":[{items}]}}'
 
     async def _at_least(self, region_id: str, version: int) -> _Region:
         """What is kept where that is new enough. All who wait share one question, and its failure, and none of them holds a connection meanwhile."""
@@ -117,8 +129,8 @@ class Instructions:
             rows = await queries.in_region(session, region_id)
             origins: dict[str, OriginDocument] = {}
             for some in _pieces(rows, _NAMED_AT_ONCE):
-                found = await volumes.by_ids(session, {row.volume_id for row in some})
-                origins |= {volume.id: OriginDocument(**volumes.for_nodes(volume)) for volume in found}
+                found = await volumes.for_nodes_by_id(session, {row.volume_id for row in some})
+                origins |= {identifier: OriginDocument(**origin) for identifier, origin in found.items()}
             versions = await queries.versions_in_region(session, region_id)
         said = []
         for some in _pieces(rows):

@@ -44,6 +44,8 @@ class Acceleration(Base):
     expire_seconds: Mapped[int] = mapped_column(Integer)
     release_seconds: Mapped[int] = mapped_column(Integer)
     keep_versions: Mapped[int] = mapped_column(Integer)
+    # Of a schedule that somebody asked for; 0 is none.
+    refresh_every_seconds: Mapped[int] = mapped_column(Integer)
     # Made current as soon as it is published, instead of when it is held.
     at_once: Mapped[bool] = mapped_column(Boolean)
     revision: Mapped[int] = mapped_column(Integer)
@@ -97,6 +99,20 @@ class Holding(Base):
     complete: Mapped[bool] = mapped_column(Boolean)
     error: Mapped[str] = mapped_column(String(1024))
     told: Mapped[datetime] = mapped_column(Instant)
+
+
+class KeptVersion(Base):
+    """What a node has of a version that it keeps beside the one it holds, and how many of its files nobody can get any more."""
+
+    __tablename__ = "kept_versions"
+
+    acceleration_id: Mapped[str] = mapped_column(String(26), ForeignKey("accelerations.id"), primary_key=True)
+    node_id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    bytes_total: Mapped[int] = mapped_column(BigInteger)
+    # Overwritten or deleted in a bucket without versions, and not whole in this node's cache.
+    lost_files: Mapped[int] = mapped_column(BigInteger)
 
 
 class Use(Base):

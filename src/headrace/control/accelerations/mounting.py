@@ -35,7 +35,7 @@ class Wanted:
 async def mount(session: AsyncSession, clock: Clock, row: Acceleration, names: Names, nodes: Sequence[Candidate], wanted: Wanted) -> Use:
     """A use of the acceleration. Raises `state-forbids` where its state lets nobody mount, `not-found` for a version that isn't kept."""
     must_be_mountable(row, names)
-    number = await _number(session, row, wanted.version) if wanted.version is not None else (None if wanted.follow else row.current)
+    number = await number_of(session, row, wanted.version) if wanted.version is not None else (None if wanted.follow else row.current)
     await used(session, clock, row, names, nodes)
     use = Use(
         acceleration_id=row.id, task_id=wanted.task_id, ordinal=wanted.ordinal, holder=wanted.holder, version=number, follow=wanted.follow, lost=None
@@ -66,7 +66,8 @@ async def used(session: AsyncSession, clock: Clock, row: Acceleration, names: Na
         await settle(session, clock, row, names, nodes)
 
 
-async def _number(session: AsyncSession, row: Acceleration, said: str) -> int:
+async def number_of(session: AsyncSession, row: Acceleration, said: str) -> int:
+    """The version of this number (`v3`) or label. Raises `not-found`."""
     match = _NUMBER.fullmatch(said)
     sought = Version.number == int(match[1]) if match else Version.label == said
     number: int | None = await session.scalar(select(Version.number).where(Version.acceleration_id == row.id, sought))

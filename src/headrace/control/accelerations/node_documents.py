@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -38,6 +38,21 @@ class VersionWanted(BaseModel):
     bytes: int
 
 
+class ComparisonWanted(BaseModel):
+    """A comparison of the origin with the current version, under a lease."""
+
+    id: str
+    lease: int
+
+
+class WarmupWanted(BaseModel):
+    """Data of a version to pull once; progress is told under this id."""
+
+    id: str
+    version: int
+    selection: SelectionDocument
+
+
 class SharedItem(BaseModel):
     """What all nodes of a region are told of one acceleration."""
 
@@ -52,12 +67,30 @@ class SharedItem(BaseModel):
 class Item(SharedItem):
     """What a node should do about one acceleration."""
 
-    list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
+    warm: Annotated[list[WarmupWanted], Field(description="Warm-ups that this node is asked for.")] = []
     hold: Annotated[int | None, Field(description="The version that this node should hold.")]
+    compare: Annotated[ComparisonWanted | None, Field(description="The comparison that this node is asked for.")] = None
+    # The last one: its name hides the type's.
+    list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
 
 
 def version_wanted(version: Version) -> VersionWanted:
     return VersionWanted(number=version.number, label=version.label, digest=version.digest, files=version.files, bytes=version.bytes)
+
+
+class Warmed(Protocol):
+    """A warm-up that a node is asked for."""
+
+    id: str
+    version: int
+    selection: dict[str, Any]
+
+
+class Asked(Protocol):
+    """A comparison that a node is asked for."""
+
+    id: str
+    lease: int
 
 
 def shared_item(row: Acceleration, origin: OriginDocument, versions: Sequence[Version]) -> SharedItem:
@@ -70,3 +103,11 @@ def shared_item(row: Acceleration, origin: OriginDocument, versions: Sequence[Ve
         versions=[version_wanted(version) for version in versions],
         selection=SelectionDocument.model_validate(row.selection),
     )
+
+
+def warmup(one: Warmed) -> WarmupWanted:
+    return WarmupWanted(id=one.id, version=one.version, selection=SelectionDocument.model_validate(one.selection))
+
+
+def comparison(asked: Asked) -> ComparisonWanted:
+    return ComparisonWanted(id=asked.id, lease=asked.lease)

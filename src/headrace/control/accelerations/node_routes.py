@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.control.accelerations import pulls, queries, snapshots
+from headrace.control.accelerations import kept, pulls, queries, snapshots
 from headrace.control.accelerations.documents import Count
+from headrace.control.accelerations.instructions import Asked
 from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.names import names_of
-from headrace.control.accelerations.node_documents import Item
+from headrace.control.accelerations.node_documents import Item, comparison, warmup
 from headrace.control.accelerations.sweeping import candidates
+from headrace.control.comparisons import service as comparisons
 from headrace.control.nodes import service as nodes
 from headrace.control.nodes.identity import OfNode
 from headrace.control.problems import refused
@@ -21,12 +23,15 @@ from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded
 from headrace.control.texts import IdPath, SoughtId, told
 from headrace.control.volumes import service as volumes
+from headrace.control.warmups import service as warmups
 
 router = APIRouter(prefix="/v1/node", tags=["nodes"], route_class=Guarded)
 
 # Less than what proxies let a request wait for an answer.
 _WAIT_MAX = 30.0
 _DIGEST = r"^[0-9a-f]{64}$"
+# JSON Schema has no word for bytes that are no text: OpenAPI 3.1 says nothing of their form.
+_BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {}}}
 Listing = Annotated[int, Query(ge=1, le=2**31 - 1, description="The listing that this answers.")]
 Digest = Annotated[str, Path(pattern=_DIGEST)]
 Part = Annotated[int, Path(ge=0, lt=snapshots.PARTS_MAX)]
@@ -78,7 +83,7 @@ class Failed(BaseModel):
 
 
 class Holds(BaseModel):
-    """How far a node is with a version."""
+    """How far a node is with a version, of an acceleration or for a warm-up: `acceleration` is the id of either."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -96,6 +101,18 @@ class Holds(BaseModel):
         return pulls.Held(self.acceleration, self.version, *counts, self.complete, self.error)
 
 
+class Keeps(BaseModel):
+    """What a node has of a version beside the one that it holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    acceleration: SoughtId
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    bytes: Count
+    bytes_total: Count
+    lost_files: Annotated[Count, Field(description="That are not whole here, and that the bucket no longer has.")] = 0
+
+
 class Progress(BaseModel):
     """How far a node is with everything; `listing` names the accelerations that it lists just now."""
 
@@ -103,6 +120,7 @@ class Progress(BaseModel):
 
     held: Annotated[list[Holds], Field(max_length=1000)] = []
     listing: Annotated[list[SoughtId], Field(max_length=1000)] = []
+    kept: Annotated[list[Keeps], Field(max_length=2000, description="All kept versions of each acceleration that is named.")] = []
 
 
 @router.get("/desired", operation_id="desired", response_model=Desired)
@@ -118,7 +136,9 @@ async def desired(
         version = (await regions.by_id(session, identity.region_id)).desired
         node = await nodes.find(session, identity.id)
         there = await candidates(session, control.clock, identity.region_id)
-    document = await control.instructions.document(identity.region_id, version, node.id, there, draining=node.draining)
+        compared = {of: comparison(one) for of, one in (await comparisons.asked_of(session, node.id)).items()}
+        warmed = {of: [warmup(one) for one in some] for of, some in (await warmups.asked_of(session, node.id)).items()}
+    document = await control.instructions.document(identity.region_id, version, Asked(node.id, node.draining, compared, warmed), there)
     return Response(document, media_type="application/json")
 
 
@@ -133,7 +153,12 @@ async def node_credentials(identifier: IdPath, control: Control, identity: OfNod
     return Credentials(revision=volume.revision, access_key=keys.access_key, secret_key=keys.secret_key, session_token=keys.session_token)
 
 
-@router.put("/accelerations/{identifier}/snapshots/{digest}/{part}", operation_id="send_snapshot_part", status_code=204)
+@router.put(
+    "/accelerations/{identifier}/snapshots/{digest}/{part}",
+    operation_id="send_snapshot_part",
+    status_code=204,
+    openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
+)
 async def send_snapshot_part(
     identifier: IdPath, digest: Digest, part: Part, listing: Listing, request: Request, control: Control, identity: OfNode
 ) -> None:
@@ -144,7 +169,7 @@ async def send_snapshot_part(
         await pulls.keep_part(session, control.clock, row, identity.id, listing, digest, part, content)
 
 
-@router.get("/snapshots/{digest}/{part}", operation_id="snapshot_part")
+@router.get("/snapshots/{digest}/{part}", operation_id="snapshot_part", response_class=Response, responses={200: {"content": _BYTES}})
 async def snapshot_part(digest: Digest, part: Part, control: Control, _identity: OfNode) -> Response:
     """A part of a snapshot."""
     async with control.database.reading() as session:
@@ -182,9 +207,20 @@ async def progress(body: Progress, control: Control, identity: OfNode) -> None:
         async with control.database.writing() as session:
             row = _known(await queries.lookup(session, one.acceleration_id, lock=True), identity)
             if row is None:
+                await warmups.told(session, control.clock, one.acceleration_id, identity.id, one)
                 continue
             there = await candidates(session, control.clock, identity.region_id)
             await pulls.told(session, control.clock, row, identity.id, one, await names_of(session, row), there)
+    for identifier in sorted({one.acceleration for one in body.kept}):
+        async with control.database.writing() as session:
+            row = _known(await queries.lookup(session, identifier, lock=True), identity)
+            if row is not None:
+                said = [
+                    kept.Told(identifier, one.version, one.bytes, one.bytes_total, one.lost_files)
+                    for one in body.kept
+                    if one.acceleration == identifier
+                ]
+                await kept.told(session, row, identity.id, said)
     for identifier in body.listing:
         async with control.database.writing() as session:
             row = _known(await queries.lookup(session, identifier, lock=True), identity)

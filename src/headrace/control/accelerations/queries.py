@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, or_, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -23,6 +23,13 @@ async def held_on(session: AsyncSession, nodes: Sequence[str], accelerations: Se
         held, planned = found[one.node_id]
         found[one.node_id] = held + one.bytes * (one.acceleration_id in accelerations), planned + one.bytes_total
     return found
+
+
+async def held_now(session: AsyncSession) -> list[tuple[Acceleration, int]]:
+    """Accelerations of which nodes hold something, and how many bytes, all together."""
+    total = func.sum(Holding.bytes)
+    query = select(Acceleration, total).join(Holding, Holding.acceleration_id == Acceleration.id).group_by(Acceleration.id).having(total > 0)
+    return [(row, int(held)) for row, held in await session.execute(query)]
 
 
 async def find(session: AsyncSession, caller: Caller, volume_id: str, region_id: str, names: object, *, lock: bool = False) -> Acceleration:
@@ -77,8 +84,9 @@ async def listed(
 
 
 async def in_region(session: AsyncSession, region_id: str) -> Sequence[Acceleration]:
-    """What is not idle in a region."""
-    return (await session.scalars(select(Acceleration).where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value))).all()
+    """What is not idle in a region, what was used last first: a node that joins pulls in this order, as far as its room goes."""
+    query = select(Acceleration).where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value)
+    return (await session.scalars(query.order_by(Acceleration.used.desc(), Acceleration.id))).all()
 
 
 async def busy_regions(session: AsyncSession, volume_id: str) -> list[str]:
@@ -128,13 +136,16 @@ async def holdings_of(session: AsyncSession, identifier: str) -> Sequence[Holdin
 
 
 async def due(session: AsyncSession, now: datetime) -> list[str]:
-    """Ids of accelerations that `sweep` may have something to do for: those that pull, and those that nobody has used for long."""
+    """Ids of accelerations that `sweep` may have something to do for: those that pull, that nobody has used for long, or that have a schedule."""
     used_ms, now_ms = type_coerce(Acceleration.used, BigInteger), int(now.timestamp() * 1000)
     # Nothing expires under a task that mounts it.
     idle = ~exists().where(Use.acceleration_id == Acceleration.id, Use.lost.is_(None))
     unused = and_(idle, Acceleration.state == State.ACTIVE.value, used_ms + _milliseconds(Acceleration.expire_seconds) < now_ms)
     forgotten = and_(idle, Acceleration.state == State.EXPIRING.value, used_ms + _milliseconds(Acceleration.release_seconds) < now_ms)
-    query = select(Acceleration.id).where(or_(Acceleration.state == State.SYNCING.value, unused, forgotten)).order_by(Acceleration.id)
+    scheduled = Acceleration.refresh_every_seconds > 0
+    began_ms = type_coerce(Acceleration.began, BigInteger)
+    stale = and_(scheduled, Acceleration.state == State.ACTIVE.value, began_ms + _milliseconds(Acceleration.refresh_every_seconds) <= now_ms)
+    query = select(Acceleration.id).where(or_(Acceleration.state == State.SYNCING.value, unused, forgotten, stale)).order_by(Acceleration.id)
     return list(await session.scalars(query))
 
 

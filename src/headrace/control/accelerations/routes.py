@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import queries, service, uses
+from headrace.control import streams
+from headrace.control.accelerations import kept, queries, service, uses
 from headrace.control.accelerations.documents import (
     AccelerationDocument,
+    AccelerationEdit,
     Refresh,
     Release,
     RollBack,
@@ -28,8 +30,10 @@ from headrace.control.accelerations.placement import Candidate
 from headrace.control.accelerations.sweeping import candidates
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.pages import After, Limit, PageOf
+from headrace.control.problems import Finding, Text, refused
 from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded, allowed
+from headrace.control.revisions import IfMatch, must_match
 from headrace.control.texts import NamePath, SoughtName
 from headrace.control.tokens.caller import Caller
 from headrace.control.volumes import service as volumes
@@ -39,6 +43,12 @@ router = APIRouter(prefix="/v1", tags=["accelerations"], route_class=Guarded)
 Reader = Annotated[Caller, allowed("accelerations:read")]
 Writer = Annotated[Caller, allowed("accelerations:write")]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+_BEFORE_IT_EXPIRES = Finding(
+    "release_seconds",
+    "bad-value",
+    Text("it would be less than expire_seconds", "将小于 expire_seconds"),
+    Text("change both: what is released has expired before", "请同时修改两者：释放发生在过期之后"),
+)
 _ONE = "/volumes/{volume}/accelerations/{region}"
 
 
@@ -128,6 +138,26 @@ async def show_acceleration(volume: NamePath, region: NamePath, control: Control
         return await _document(control, session, await _found(session, caller, names), names)
 
 
+@router.get(f"{_ONE}/stream", operation_id="stream_acceleration", response_class=streams.EventStream, responses=streams.ANSWERS)
+async def stream_acceleration(volume: NamePath, region: NamePath, request: Request, control: Control, caller: Reader) -> streams.EventStream:
+    """The progress of a pull as server-sent events, until it has ended."""
+    return await streams.stream(control, request, lambda: show_acceleration(volume, region, control, caller), lambda shown: shown.state != "syncing")
+
+
+@router.patch(_ONE, operation_id="edit_acceleration")
+async def edit_acceleration(
+    volume: NamePath, region: NamePath, body: AccelerationEdit, control: Control, caller: Writer, if_match: IfMatch = None
+) -> AccelerationDocument:
+    """Changes how long it is kept, how much of it, and its schedule."""
+    async with _locked(control, caller, volume, region) as one:
+        must_match(if_match, one.row.id, one.row.revision)
+        try:
+            service.keep(one.session, control.clock, one.row, caller, one.names, service.Kept(**body.model_dump()))
+        except ValueError:
+            raise refused("invalid", [_BEFORE_IT_EXPIRES]) from None
+        return await _document(control, one.session, one.row, one.names)
+
+
 @router.post(f"{_ONE}/release", operation_id="release_acceleration")
 async def release_acceleration(
     volume: NamePath, region: NamePath, control: Control, caller: Writer, body: Release | None = None
@@ -142,7 +172,7 @@ async def release_acceleration(
 async def refresh_acceleration(volume: NamePath, region: NamePath, body: Refresh, control: Control, caller: Writer) -> AccelerationDocument:
     """Lists the origin again (回源上游), and pulls what is new. Readers keep the old version until the new one is current."""
     async with _locked(control, caller, volume, region) as one:
-        await service.refresh(one.session, control.clock, one.row, caller, one.names, one.nodes, at_once=body.at_once)
+        await service.refresh(one.session, control.clock, one.row, caller.subject, one.names, one.nodes, at_once=body.at_once)
         return await _document(control, one.session, one.row, one.names)
 
 
@@ -167,7 +197,8 @@ async def list_versions(volume: NamePath, region: NamePath, control: Control, ca
     """Kept versions, oldest first."""
     async with control.database.reading() as session:
         row = await _found(session, caller, Names(volume, region))
-        return [version_shown(version, row.current) for version in await queries.versions_of(session, row.id)]
+        wholes = await kept.wholes(session, row)
+        return [version_shown(one, row.current, wholes.get(one.number, "unknown")) for one in await queries.versions_of(session, row.id)]
 
 
 @router.patch(f"{_ONE}/versions/{{number}}", operation_id="edit_version")
@@ -175,4 +206,4 @@ async def edit_version(volume: NamePath, region: NamePath, number: Number, body:
     """Gives a version a label, or takes it away."""
     async with _locked(control, caller, volume, region) as one:
         found = await service.label(one.session, control.clock, one.row, caller, one.names, number, body.label)
-        return version_shown(found, one.row.current)
+        return version_shown(found, one.row.current, (await kept.wholes(one.session, one.row)).get(number, "unknown"))

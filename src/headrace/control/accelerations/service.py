@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import uses
-from headrace.control.accelerations.changes import NO_REASON, change, holding_nodes, let_go, situation, subject, touch
+from headrace.control.accelerations import kept, uses
+from headrace.control.accelerations.changes import NO_REASON, SYSTEM, change, holding_nodes, let_go, situation, subject, touch
 from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Candidate, Placement
@@ -43,6 +44,17 @@ class Wanted:
     expire_seconds: int = 86_400
     release_seconds: int = 15 * 86_400
     keep_versions: int = 5
+    refresh_every_seconds: int = 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What can be changed of an acceleration in any state; None stays as it is."""
+
+    expire_seconds: int | None = None
+    release_seconds: int | None = None
+    keep_versions: int | None = None
+    refresh_every_seconds: int | None = None
 
 
 async def start(
@@ -68,21 +80,41 @@ async def start(
     if not holding_nodes(row, nodes):
         raise refused("no-nodes", region=names.region)
     row.at_once = False
+    row.refresh_every_seconds = wanted.refresh_every_seconds
     await change(session, clock, row, Happening.START, caller.subject, names)
     await ask_for_listing(session, clock, row, nodes)
     return row
 
 
 async def refresh(
-    session: AsyncSession, clock: Clock, row: Acceleration, caller: Caller, names: Names, nodes: Sequence[Candidate], *, at_once: bool
+    session: AsyncSession, clock: Clock, row: Acceleration, who: str, names: Names, nodes: Sequence[Candidate], *, at_once: bool, why: str = ""
 ) -> None:
     """Lists the origin again (回源上游). What is new becomes current when it is held, or at once."""
     must_allow(situation(row), Operation.REFRESH)
     if not holding_nodes(row, nodes):
         raise refused("no-nodes", region=names.region)
     row.at_once = at_once
-    await change(session, clock, row, Happening.REFRESH, caller.subject, names)
+    await change(session, clock, row, Happening.REFRESH, who, names, why)
     await ask_for_listing(session, clock, row, nodes)
+
+
+async def refresh_if_due(session: AsyncSession, clock: Clock, row: Acceleration, names: Names, nodes: Sequence[Candidate]) -> None:
+    """Refreshes what has a schedule, once its time has come; where nobody could hold it now, the next sweep looks again."""
+    due = row.refresh_every_seconds and clock.now() >= row.began + timedelta(seconds=row.refresh_every_seconds)
+    if due and row.state == State.ACTIVE and holding_nodes(row, nodes):
+        await refresh(session, clock, row, SYSTEM, names, nodes, at_once=False, why=f"every {row.refresh_every_seconds} s, as scheduled")
+
+
+def keep(session: AsyncSession, clock: Clock, row: Acceleration, caller: Caller, names: Names, said: Kept) -> None:
+    """Changes how long it is kept, how much of it, and its schedule. Raises ValueError where it would be released before it expires."""
+    changed = {name: value for name, value in asdict(said).items() if value is not None and value != getattr(row, name)}
+    for name, value in changed.items():
+        setattr(row, name, value)
+    if row.release_seconds < row.expire_seconds:
+        raise ValueError("release_seconds is less than expire_seconds")
+    if changed:
+        touch(row, clock)
+        record(session, clock, subject(row, names), "acceleration-edited", caller.subject, **changed)
 
 
 async def release(session: AsyncSession, clock: Clock, row: Acceleration, caller: Caller, names: Names, *, force: bool = False) -> None:
@@ -106,10 +138,16 @@ async def cancel(session: AsyncSession, clock: Clock, row: Acceleration, caller:
 
 
 async def roll_back(session: AsyncSession, clock: Clock, row: Acceleration, caller: Caller, names: Names, number: int) -> None:
-    """Makes a kept version current. Tasks that started with another one go on with that."""
+    """Makes a kept version current. Tasks that started with another one go on with that. Raises `state-forbids` where it can't be read any more."""
     must_allow(situation(row), Operation.ROLL_BACK)
     if await session.get(Version, (row.id, number)) is None:
         raise refused("not-found", noun="version", name=f"v{number}")
+    if (await kept.wholes(session, row)).get(number) == "not retrievable":
+        reason = Text(
+            f"files of v{number} were overwritten or deleted in the bucket, and no node has them",
+            f"v{number} 的部分文件已在存储桶中被覆盖或删除，且没有节点持有",
+        )
+        raise refused("state-forbids", operation="roll back", reason=reason, remedy=Text("choose another version", "请选择其他版本"))
     before, row.current = row.current, number
     touch(row, clock)
     await regions.bump(session, row.region_id)
@@ -139,6 +177,7 @@ async def forget_region(session: AsyncSession, region_id: str) -> None:
 async def forget_node(session: AsyncSession, node_id: str) -> None:
     """A node is gone, and what it held with it: 加速用量 counts it no more."""
     await session.execute(delete(Holding).where(Holding.node_id == node_id))
+    await kept.forget(session, node_id=node_id)
 
 
 async def forget_volume(session: AsyncSession, volume_id: str) -> None:
@@ -165,6 +204,7 @@ def _new(clock: Clock, *, volume_id: str, region_id: str, owner: str) -> Acceler
         began=now,
         progressed=now,
         used=now,
+        refresh_every_seconds=0,
         revision=0,
         created=now,
         changed=now,

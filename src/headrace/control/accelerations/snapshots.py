@@ -26,6 +26,8 @@ async def keep(session: AsyncSession, now: datetime, acceleration_id: str, diges
     if known is not None:
         known.sent, known.acceleration_id = now, acceleration_id
         return
+    if await session.scalar(select(Version.number).where(Version.digest == digest).limit(1)) is not None:
+        return  # what a version is was whole when it was published: one part more, and it would never be published again
     others = SnapshotPart.acceleration_id == acceleration_id, SnapshotPart.digest != digest, SnapshotPart.digest.not_in(select(Version.digest))
     await session.execute(delete(SnapshotPart).where(*others))
     session.add(SnapshotPart(digest=digest, part=part, content=content, sent=now, acceleration_id=acceleration_id))

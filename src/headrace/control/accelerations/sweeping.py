@@ -9,7 +9,7 @@ import logging
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import pulls, queries
+from headrace.control.accelerations import pulls, queries, service
 from headrace.control.accelerations.names import names_of
 from headrace.control.accelerations.placement import Candidate
 from headrace.control.clock import Clock
@@ -44,4 +44,6 @@ async def _sweep(session: AsyncSession, clock: Clock, identifier: str) -> None:
     if row is None:
         return  # it went away with its volume
     names = await names_of(session, row)
-    await pulls.sweep(session, clock, row, names, await candidates(session, clock, row.region_id))
+    there = await candidates(session, clock, row.region_id)
+    await pulls.sweep(session, clock, row, names, there)
+    await service.refresh_if_due(session, clock, row, names, there)

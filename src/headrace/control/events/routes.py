@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from headrace.control.events import service
 from headrace.control.pages import After, Limit, PageOf, page_of
@@ -42,8 +42,10 @@ async def list_events(
     limit: Limit = 50,
     noun: Annotated[SoughtName | None, Query(max_length=32)] = None,
     object_id: Annotated[SoughtId | None, Query()] = None,
+    since: Annotated[AwareDatetime | None, Query(description="From this time on.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
 ) -> PageOf[EventDocument]:
     """What changed, newest first; a user sees what concerns own objects."""
     async with control.database.reading() as session:
-        found = await service.listed(session, caller, after=after, limit=limit, noun=noun, object_id=object_id)
+        found = await service.listed(session, caller, after=after, limit=limit, noun=noun, object_id=object_id, since=since, until=until)
     return page_of(EventDocument, found)

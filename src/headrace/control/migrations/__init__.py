@@ -33,6 +33,11 @@ async def upgrade(database: Database, revision: str = "head") -> None:
         await patient.close()
 
 
+def revisions() -> list[str]:
+    """All of them, the first one first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
 def newest() -> str:
     """The revision that this code is written for."""
     found = ScriptDirectory.from_config(_config()).get_current_head()

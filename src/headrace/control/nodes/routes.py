@@ -21,6 +21,7 @@ from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded, allowed, guarded_by
 from headrace.control.texts import IdPath, LabelValue, Line, Name, SoughtName, told
 from headrace.control.tokens.caller import Caller
+from headrace.control.warmups import service as warmups
 
 router = APIRouter(prefix="/v1", tags=["nodes"], route_class=Guarded)
 
@@ -114,11 +115,15 @@ class NodeDocument(BaseModel):
 
 
 class NodeEdit(BaseModel):
-    """What to change of a node."""
+    """What to change of a node; what is absent stays."""
 
     model_config = ConfigDict(extra="forbid")
 
-    draining: bool
+    draining: bool | None = None
+    labels: Annotated[
+        dict[Line, LabelValue | None] | None,
+        Field(max_length=_LABELS_MAX, description="Labels to set, and with null to take away; others stay."),
+    ] = None
 
 
 async def _joining(control: ControlPlane, bearer: HTTPAuthorizationCredentials | None) -> str:
@@ -192,14 +197,17 @@ async def show_node(identifier: IdPath, control: Control, _caller: Reader) -> No
 
 @router.patch("/nodes/{identifier}", operation_id="edit_node")
 async def edit_node(identifier: IdPath, body: NodeEdit, control: Control, caller: Writer) -> NodeDocument:
-    """Drains a node, or takes it back into use. For administrators."""
+    """Drains a node, or takes it back into use; changes its labels. For administrators."""
     async with control.database.writing() as session:
         row = await service.find(session, identifier, lock=True)
         region = await regions.by_id(session, row.region_id)
-        if row.draining != body.draining:
+        if body.draining is not None and row.draining != body.draining:
             service.drain(row, draining=body.draining)
             await regions.bump(session, region.id)
             record(session, control.clock, _subject(row), "node-draining" if body.draining else "node-in-use", caller.subject)
+        if changed := service.label(row, body.labels or {}, most=_LABELS_MAX):
+            await regions.bump(session, region.id)
+            record(session, control.clock, _subject(row), "node-labelled", caller.subject, labels=changed)
     return _document(row, region.name, control.clock.now())
 
 
@@ -211,6 +219,7 @@ async def remove_node(identifier: IdPath, control: Control, caller: Writer) -> N
         await regions.bump(session, row.region_id)
         record(session, control.clock, _subject(row), "node-removed", caller.subject)
         await accelerations.forget_node(session, row.id)
+        await warmups.forget_node(session, row.id)
         await service.remove(session, row)
 
 

@@ -20,7 +20,7 @@ from headrace.control.clock import Clock
 from headrace.control.ids import new_id
 from headrace.control.nodes.models import JoinToken, Node
 from headrace.control.pages import Page, page
-from headrace.control.problems import refused
+from headrace.control.problems import Finding, Text, refused
 
 HEARTBEAT_SECONDS = 10
 # Six heartbeats: a pause of the network, or of a node that starts again, is no loss.
@@ -163,6 +163,18 @@ def drain(row: Node, *, draining: bool) -> None:
     row.draining = draining
 
 
+def label(row: Node, changes: Mapping[str, str | None], *, most: int) -> dict[str, str | None]:
+    """Sets labels, and takes away those that are None; what was another before. Raises the problem `invalid` where there would be too many."""
+    changed = {key: value for key, value in changes.items() if row.labels.get(key) != value}
+    labels = {key: value for key, value in {**row.labels, **changed}.items() if value is not None}
+    if len(labels) > most and len(labels) > len(row.labels):
+        cause = Text(f"the node would have {len(labels)} labels", f"节点将有 {len(labels)} 个标签")
+        remedy = Text(f"take others away; {most} are the most", f"请先去掉其他标签；最多 {most} 个")
+        raise refused("invalid", [Finding("labels", "too-many-labels", cause, remedy)])
+    row.labels = labels
+    return changed
+
+
 async def remove(session: AsyncSession, row: Node) -> None:
     """Forgets a node; its identity ends with that."""
     await session.delete(row)
@@ -170,7 +182,8 @@ async def remove(session: AsyncSession, row: Node) -> None:
 
 def state_of(row: Node, now: datetime) -> Literal["ready", "draining", "lost"]:
     """`lost`, `draining` or `ready`."""
-    if now - row.heard > LOST_AFTER:
+    # A clock that was set back must not show a node that is gone as there until it has caught up.
+    if abs(now - row.heard) > LOST_AFTER:
         return "lost"
     return "draining" if row.draining else "ready"
 

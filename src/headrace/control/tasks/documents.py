@@ -20,6 +20,7 @@ Lease = Annotated[int, Field(ge=1, le=2**31 - 1)]
 MountPath = Annotated[str, Field(max_length=paths.PATH_MAX), AfterValidator(paths.checked)]
 _MOUNTS_MAX = 32
 _VERSION_MAX = 63
+SoughtVersion = Annotated[str, Field(max_length=_VERSION_MAX), Sought]
 
 
 class MountWanted(BaseModel):
@@ -29,7 +30,7 @@ class MountWanted(BaseModel):
 
     volume: SoughtName
     path: MountPath
-    version: Annotated[str | None, Field(max_length=_VERSION_MAX, description="A number, as `v3`, or a label."), Sought] = None
+    version: Annotated[SoughtVersion | None, Field(description="A number, as `v3`, or a label.")] = None
     follow: bool = False
 
     def of(self, acceleration_id: str, volume: str) -> WantedMount:

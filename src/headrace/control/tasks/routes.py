@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.control import streams
 from headrace.control.accelerations import mounting, queries, uses
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.progress import progress_of_all
@@ -89,6 +90,12 @@ async def show_task(identifier: IdPath, control: Control, caller: Reader) -> Tas
     """One task, with the progress of what it mounts."""
     async with control.database.reading() as session:
         return await _document(control, session, await service.find(session, caller, identifier))
+
+
+@router.get(f"{_ONE}/stream", operation_id="stream_task", response_class=streams.EventStream, responses=streams.ANSWERS)
+async def stream_task(identifier: IdPath, request: Request, control: Control, caller: Reader) -> streams.EventStream:
+    """How a task gets on as server-sent events, until it waits no longer."""
+    return await streams.stream(control, request, lambda: show_task(identifier, control, caller), lambda shown: shown.state != "waiting")
 
 
 @router.post(f"{_ONE}/renew", operation_id="renew_task")

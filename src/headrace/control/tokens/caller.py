@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 ROLES = ("user", "admin")
-_NOUNS = ("accelerations", "events", "nodes", "regions", "tasks", "tokens", "volumes")
+_NOUNS = ("accelerations", "events", "nodes", "regions", "tasks", "tokens", "usage", "volumes", "warmups")
 # What a token can be limited to; `*` is everything its role may.
 SCOPES = tuple(f"{noun}:{verb}" for noun in _NOUNS for verb in ("read", "write"))
 # What no user may, whatever the token's scopes.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from headrace.control.problems import Finding, Text
 from headrace.control.volumes.providers import PROVIDERS, Provider
@@ -107,13 +108,15 @@ def _endpoint(preset: Provider, region: str, given: str) -> tuple[str, list[Find
             )
         ]
     text = given if "://" in given else f"https://{given}"
+    # It may hold a password, however the `@` is written.
+    shown = "" if "@" in unquote(unicodedata.normalize("NFKC", given)) else given
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        return "", [_bad_endpoint(given, "it is not a URL", "不是有效的 URL")]
+        return "", [_bad_endpoint(shown, "it is not a URL", "不是有效的 URL")]
     if reason := _refused(parts, text):
-        return "", [_bad_endpoint("" if "@" in given else given, *reason)]
+        return "", [_bad_endpoint(shown, *reason)]
     host = (parts.hostname or "").removesuffix(".")
     bracketed = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{bracketed}{f':{port}' if port else ''}", []

@@ -137,8 +137,8 @@ async def rotate_credentials(name: NamePath, body: Keys, control: Control, calle
         if service.origin_in(row) != origin:
             raise refused("revision-changed")
         await service.rotate(session, control.vault, control.clock, row, checked)
-        for region in sorted(await queries.busy_regions(session, row.id)):
-            await regions.bump(session, region)  # nodes hear of the new revision, and ask for its keys
+        for region_id in sorted(await queries.busy_regions(session, row.id)):
+            await regions.bump(session, region_id)
         record(session, control.clock, _subject(row), "credentials-rotated", caller.subject)
         return _tagged(response, VolumeDocument.model_validate(row))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,11 +137,6 @@ async def names(session: AsyncSession, identifiers: set[str]) -> dict[str, str]:
     return dict(found.all())
 
 
-async def by_ids(session: AsyncSession, identifiers: Collection[str]) -> Sequence[Volume]:
-    """Several volumes, in one question; one that is gone is missing."""
-    return (await session.scalars(select(Volume).where(Volume.id.in_(identifiers)))).all()
-
-
 async def by_id(session: AsyncSession, identifier: str) -> Volume:
     """The volume of this id. Raises the problem `not-found`."""
     row = await session.get(Volume, identifier)
@@ -181,6 +176,11 @@ async def seal_again(session: AsyncSession, vault: Vault) -> int:
 def origin_in(row: Volume) -> Origin:
     """The origin that a volume was stored with."""
     return Origin(PROVIDERS[row.provider], row.region, row.endpoint, row.addressing_used, row.bucket, row.directory)
+
+
+async def for_nodes_by_id(session: AsyncSession, identifiers: set[str]) -> dict[str, dict[str, Any]]:
+    """The same of several volumes, by their ids."""
+    return {row.id: for_nodes(row) for row in await session.scalars(select(Volume).where(Volume.id.in_(identifiers)))}
 
 
 def for_nodes(row: Volume) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,23 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A comparison of the origin with the current version, which this node is asked for under a lease."""
+
+    id: str
+    lease: int
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Data of a version that this node is to pull once."""
+
+    id: str
+    version: int
+    selection: Selection
+
+
+@dataclass(frozen=True)
 class Item:
     """What this node should do about one acceleration: list it, hold a version of it, have the lists of all."""
 
@@ -73,6 +90,8 @@ class Item:
     list: int | None
     hold: int | None
     selection: Selection
+    compare: Comparison | None = None
+    warm: tuple[Warmup, ...] = ()
 
     def version(self, number: int | None) -> Version | None:
         return next((version for version in self.versions if version.number == number), None)
@@ -85,6 +104,12 @@ class Desired:
     version: int
     items: tuple[Item, ...]
     draining: bool = False
+
+    @property
+    def pulls(self) -> tuple[Item, ...]:
+        """Everything that is to be pulled: what items hold, and each warm-up as if it were an item of its own."""
+        warmed = [replace(item, id=one.id, hold=one.version, selection=one.selection) for item in self.items for one in item.warm]
+        return (*self.items, *warmed)
 
     @property
     def digests(self) -> frozenset[str]:
@@ -104,7 +129,6 @@ def parse(document: Any) -> Desired:
 
 
 def _item(said: Document) -> Item:
-    selection = said["selection"]
     return Item(
         id=str(said["id"]),
         origin=parse_origin(said["origin"]),
@@ -112,8 +136,19 @@ def _item(said: Document) -> Item:
         versions=tuple(map(parse_version, said["versions"])),
         list=_number(said["list"]),
         hold=_number(said["hold"]),
-        selection=Selection(str(selection["kind"]), tuple(map(str, selection["include"])), tuple(map(str, selection["exclude"]))),
+        selection=_selection(said["selection"]),
+        warm=tuple(Warmup(str(one["id"]), int(one["version"]), _selection(one["selection"])) for one in said.get("warm", ())),
+        compare=_comparison(said.get("compare")),
     )
+
+
+def _selection(said: Document) -> Selection:
+    return Selection(str(said["kind"]), tuple(map(str, said["include"])), tuple(map(str, said["exclude"])))
+
+
+def _comparison(said: Document | None) -> Comparison | None:
+    """A control plane of before comparisons says nothing."""
+    return None if said is None else Comparison(str(said["id"]), int(said["lease"]))
 
 
 def parse_origin(said: Document) -> Origin:

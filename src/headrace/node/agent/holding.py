@@ -173,7 +173,7 @@ class Holding:
 
     def end_others(self, desired: Desired) -> None:
         """Ends what should not be any more, or should be otherwise. It may go on for a moment: see `in_use`."""
-        wanted = {item.id: item for item in desired.items}
+        wanted = {item.id: item for item in desired.pulls}
         for identifier, hold in list(self._holds.items()):
             item = wanted.get(identifier)
             if item is None or _what(item) != _what(hold.item):
@@ -186,7 +186,7 @@ class Holding:
 
     def step(self, desired: Desired) -> None:
         """Begins what should be, and what is due again."""
-        for item in desired.items:
+        for item in desired.pulls:
             version = item.version(item.hold)
             if version is not None and item.id not in self._holds:
                 self._holds[item.id] = Hold(self._tools, item, version)

@@ -17,7 +17,7 @@ from headrace._engine import Engine, EngineError
 from headrace.errors import HeadraceError
 from headrace.node.agent.backoff import Backoff
 from headrace.node.agent.contact import plain
-from headrace.node.agent.desired import Desired, Item
+from headrace.node.agent.desired import Desired, Item, Origin
 from headrace.node.agent.origins import REFUSED, Origins
 from headrace.node.agent.snapshots import PART_BYTES, Snapshots, digest_of, parts_of
 from headrace.node.agent.workers import Workers
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LIST_WORKERS = 8
 _REASON_MAX = 255
 # Answers to which the same question will be answered otherwise later.
-_PASSING = frozenset({0, 401, 408, 429, 500, 502, 503, 504})
+PASSING = frozenset({0, 401, 408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,26 @@ class Tools:
     control: ControlClient
     origins: Origins
     snapshots: Snapshots
+
+
+def list_origin(tools: Tools, origin: Origin, target: Path, stop: threading.Event) -> dict[str, Any]:
+    """Lists an origin into a file; how many files and bytes there are. Raises EngineError or HeadraceError, also where there is nothing."""
+    name = tools.origins.open(origin)
+
+    def walk() -> dict[str, Any]:
+        return tools.engine.list(name, origin.prefix, str(target), _LIST_WORKERS, lambda _files, _bytes: not stop.is_set())
+
+    try:
+        report = walk()
+    except EngineError as error:
+        if error.code not in REFUSED:
+            raise spoken(error, origin.endpoint) from error
+        # They may have been replaced since they were fetched.
+        tools.origins.open(origin, anew=True)
+        report = walk()
+    if report["files"] == 0:
+        raise nothing_under(tools.engine, name, {"bucket": origin.bucket, "prefix": origin.prefix})
+    return report
 
 
 class Listing:
@@ -66,7 +86,7 @@ class Listing:
                     self._answer()
                     return
                 except ControlFailure as failure:
-                    if failure.status not in _PASSING:
+                    if failure.status not in PASSING:
                         _log(f"the listing of {self.item.origin.volume} is not wanted: {failure.message}")
                         return
                     self.stop.wait(backoff.next())
@@ -93,25 +113,9 @@ class Listing:
             self._publish(self._report)
 
     def _list(self) -> dict[str, Any]:
-        origin, engine = self.item.origin, self._tools.engine
-        name = self._tools.origins.open(origin)
-        try:
-            report = self._walk(name)
-        except EngineError as error:
-            if error.code not in REFUSED:
-                raise spoken(error, origin.endpoint) from error
-            # They may have been replaced since they were fetched.
-            self._tools.origins.open(origin, anew=True)
-            report = self._walk(name)
-        if report["files"] == 0:
-            raise nothing_under(engine, name, {"bucket": origin.bucket, "prefix": origin.prefix})
+        report = list_origin(self._tools, self.item.origin, self._candidate, self.stop)
         parts_of(self._candidate)
         return report
-
-    def _walk(self, name: str) -> dict[str, Any]:
-        return self._tools.engine.list(
-            name, self.item.origin.prefix, str(self._candidate), _LIST_WORKERS, lambda _files, _bytes: not self.stop.is_set()
-        )
 
     def _publish(self, report: dict[str, Any]) -> None:
         """A list with the same files as the current version's is that one: it is told again, and nothing is sent."""

@@ -18,9 +18,11 @@ from headrace.client import ControlClient, ControlFailure
 from headrace.errors import HeadraceError
 from headrace.node.agent import holding, listing
 from headrace.node.agent.backoff import Backoff
+from headrace.node.agent.comparing import Comparisons
 from headrace.node.agent.contact import Contact
 from headrace.node.agent.desired import Desired, Last, parse
 from headrace.node.agent.identity import Identity
+from headrace.node.agent.kept import KeptVersions
 from headrace.node.agent.origins import Origins, name_of
 from headrace.node.agent.releasing import Releasing
 from headrace.node.agent.room import Room
@@ -74,15 +76,16 @@ class Agent:
         self._received = 0.0
         self._origins = Origins(node.engine, node.settings, self._control, node.kept)
         self._snapshots = Snapshots(node.settings.snapshots, self._control)
-        self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX)]
-        self._listings = listing.Listings(
-            listing.Tools(node.engine, self._control, self._origins, self._snapshots), self._workers[0], lambda: self._telling.soon()
-        )
+        self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX), Workers("looking", 1)]
+        listing_tools = listing.Tools(node.engine, self._control, self._origins, self._snapshots)
+        self._listings = listing.Listings(listing_tools, self._workers[0], lambda: self._telling.soon())
+        self._comparisons = Comparisons(listing_tools, self._workers[0])
+        self._kept = KeptVersions(listing_tools, self._workers[2])
         room = Room(node.engine, node.settings.cache_reserve)
         tools = holding.Tools(node.engine, node.settings, self._origins, self._snapshots, room, lambda: self._telling.soon())
         self._holding = holding.Holding(tools, self._workers[1])
         self._releasing = Releasing(node, self._snapshots)
-        self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active)
+        self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active, self._kept.told)
         self._tasks = Tasks(node, identity.node_id, self._control, self._contact, self._origins, self._snapshots, self._heard)
         self._door = Door(node.settings.task_socket, self._tasks, {"headrace": __version__, "node": identity.node_id, "region": identity.region})
         self._threads = [
@@ -113,6 +116,7 @@ class Agent:
             self._tasks.tell_end(_END_SECONDS)
         self._telling.soon()
         self._listings.stop()
+        self._comparisons.stop()
         self._holding.stop()
         for workers in self._workers:
             workers.end()
@@ -204,12 +208,14 @@ class Agent:
         """Brings about what can be now. Whether lists are still missing, and whether everything is let go of that should be."""
         self._holding.end_others(desired)
         self._listings.apply(desired)
+        self._comparisons.apply(desired)
         wanted = {name_of(item.origin) for item in desired.items}
         self._origins.keep_only(wanted | self._holding.in_use())
         missing = self._missing = self._fetch(desired) if desired is not self._fetched or self._missing else frozenset()
         self._fetched = desired
         released = not self._holding.ending() and self._releasing.step(desired.digests, missing)
         self._holding.step(desired)
+        self._kept.step(desired)
         return bool(missing), released
 
     def _fetch(self, desired: Desired) -> frozenset[tuple[str, str]]:

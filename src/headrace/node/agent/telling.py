@@ -35,14 +35,17 @@ class Telling:
         report: Callable[[], Document],
         held: Callable[[], list[Document]],
         listing: Callable[[], list[str]],
+        kept: Callable[[], dict[str, list[Document]]],
     ) -> None:
         self._control = control
         self._contact = contact
         self._report = report
         self._held = held
         self._listing = listing
+        self._kept = kept
         self._wake = threading.Event()
         self._told: dict[str, Document] = {}
+        self._told_kept: dict[str, list[Document]] = {}
         self._told_all = float("-inf")
         self._beat_due = 0.0
         self._every = 10.0
@@ -68,6 +71,7 @@ class Telling:
             except ControlFailure as failure:
                 self._contact.failed(failure.message)
                 self._told.clear()
+                self._told_kept.clear()
                 pause = backoff.next()
             if self._wake.wait(pause):
                 self._wake.clear()
@@ -84,6 +88,7 @@ class Telling:
     def _tell_progress(self) -> None:
         if time.monotonic() - self._told_all > _AGAIN_SECONDS:
             self._told.clear()
+            self._told_kept.clear()
             self._told_all = time.monotonic()
         held = self._held()
         news = [document for document in held if self._told.get(document["acceleration"]) != document]
@@ -94,8 +99,17 @@ class Telling:
             self._told |= {document["acceleration"]: document for document in some}
         if listing:
             self._control.progress([], listing[:_HELD_MAX])
+        self._tell_kept()
         names = {document["acceleration"] for document in held}
         self._told = {name: document for name, document in self._told.items() if name in names}
+
+    def _tell_kept(self) -> None:
+        kept = self._kept()
+        for name, documents in kept.items():
+            if self._told_kept.get(name) != documents:
+                self._control.progress([], [], documents[:_HELD_MAX])
+                self._told_kept[name] = documents
+        self._told_kept = {name: documents for name, documents in self._told_kept.items() if name in kept}
 
 
 def _pieces(documents: Sequence[Document], most: int) -> list[list[Document]]:
