@@ -55,7 +55,7 @@ $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.deps
 	touch $@
 
 # Figures beside the peers', full size: hours, root, 80 GB of disk. `make bench ARGS="S1 S2 --quick"` for a look.
-bench: build .cache/peers/.installed
+bench: build .cache/peers/.installed $(VENV)/.demo .cache/demo/.packages
 	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/tests $(PY) -m bench $(ARGS)
 
 # What is compared: 6 GB, most of it torch, which Run:ai Model Streamer needs.

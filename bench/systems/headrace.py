@@ -42,7 +42,7 @@ class Headrace:
         self.cache = Path(chosen.setdefault("HEADRACE_CACHE_DIR", str(base / "cache")))
         told = (f"{name}={value}" for name, value in chosen.items() if name != "HEADRACE_CACHE_DIR")
         self.configuration = " ".join(told) + " headrace mount SOURCE DIRECTORY"
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEADRACE_"))},
             **route.access.environment(),
             **chosen,
@@ -53,11 +53,11 @@ class Headrace:
     def command(self, *arguments: str) -> list[str]:
         return self.seat.command([str(Path(sys.executable).with_name("headrace")), *arguments])
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, **environment: str) -> str:
         """Output of a command; RuntimeError with what it said when it fails."""
         done = subprocess.run(
             self.command(*arguments),
-            env=self._environment,
+            env={**self.environment, **environment},
             capture_output=True,
             text=True,
             timeout=_COMMAND_SECONDS,
@@ -70,7 +70,7 @@ class Headrace:
 
     def start_mount(self, source: str) -> subprocess.Popen[bytes]:
         """The mount command, not waited for."""
-        return subprocess.Popen(self.command("mount", source, str(self.directory)), env=self._environment, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(self.command("mount", source, str(self.directory)), env=self.environment, stdout=subprocess.DEVNULL)
 
     def mount(self, source: str) -> Path:
         self.run("mount", source, str(self.directory))

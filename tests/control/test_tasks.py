@@ -300,8 +300,8 @@ def test_a_ceiling_is_shared_by_the_nodes_that_may_read(place: Place, one: Simul
     place.admin.start_acceleration("slow", {"region": "zj-1", "placement": {"kind": "labels", "labels": {"gpu": "H800"}}})
 
     def shares(node: SimulatedNode) -> tuple[int, int]:
-        origin = node.items()["slow"]["origin"]
-        return origin["bandwidth"], origin["requests"]
+        share = node.items()["slow"]["share"]
+        return share["bandwidth"], share["requests"]
 
     one.publish("slow", b"list 1")
     assert shares(one) == (1000, 3)

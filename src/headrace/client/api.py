@@ -16,6 +16,8 @@ from headrace.printable import printable
 
 # A connection check takes up to a minute.
 _SECONDS = 90.0
+# A node's heartbeats come every ten seconds, and by the same connection; the control plane keeps it a little longer.
+_KEEP_SECONDS = 60.0
 _PAGE = 200
 # Between two streams of an operation that goes on.
 _AGAIN_SECONDS = 0.5
@@ -44,7 +46,14 @@ class ControlClient:
         self._url = url.rstrip("/")
         self._certificates = certificates
         headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=_SECONDS, verify=_trust(self._url, certificates), trust_env=False)
+        self._http = httpx.Client(
+            base_url=self._url,
+            headers=headers,
+            timeout=_SECONDS,
+            limits=httpx.Limits(keepalive_expiry=_KEEP_SECONDS),
+            verify=_trust(self._url, certificates),
+            trust_env=False,
+        )
 
     def __enter__(self) -> ControlClient:
         return self

@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from headrace.control.accelerations.instructions import Instructions
 from headrace.control.clock import Clock
 from headrace.control.database import Database
 from headrace.control.problems import refused
@@ -37,6 +38,7 @@ class ControlPlane:
     vault: Vault
     clock: Clock
     watch: Watch
+    instructions: Instructions
     # Each holds connections and memory for up to a minute.
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_MAX))
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STREAMS_MAX))

@@ -48,8 +48,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server with an empty cluster. FileNotFoundError where PostgreSQL isn't installed."""
+def postgres(*, synced: bool = False) -> Iterator[Postgres]:
+    """A server with an empty cluster. FileNotFoundError where PostgreSQL isn't installed.
+
+    It waits for the disk only where it is `synced`: what a crash leaves of a test is nobody's.
+    """
     programs = _programs()
     user = "postgres" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="headrace-postgres-") as scratch:
@@ -57,7 +60,6 @@ def postgres() -> Iterator[Postgres]:
         if user is not None:
             shutil.chown(root, user)
         data, log = root / "data", root / "log"
-        # Not synced: what a crash leaves is nobody's.
         subprocess.run(
             [programs / "initdb", "-D", data, "-U", _OWNER, "--auth=trust", "--no-sync", "-E", "UTF8"],
             check=True,
@@ -67,7 +69,18 @@ def postgres() -> Iterator[Postgres]:
             timeout=120,
         )
         with log.open("wb") as output:
-            arguments: list[str | Path] = ["-D", data, "-k", root, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
+            arguments: list[str | Path] = [
+                "-D",
+                data,
+                "-k",
+                root,
+                "-c",
+                "listen_addresses=",
+                "-c",
+                f"fsync={'on' if synced else 'off'}",
+                "-c",
+                "max_connections=200",
+            ]
             server = subprocess.Popen([programs / "postgres", *arguments], stdout=output, stderr=output, user=user, cwd=root)
         try:
             wait_until(lambda: _answers(programs, root, server, log), "PostgreSQL answers", timeout=_START_SECONDS)

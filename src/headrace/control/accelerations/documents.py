@@ -12,6 +12,7 @@ from headrace.control.accelerations import changes, kept, service
 from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Placement
+from headrace.control.accelerations.progress import progress_of
 from headrace.control.accelerations.states import Condition, State
 from headrace.control.problems import Text, Wrong
 from headrace.control.revisions import etag
@@ -227,8 +228,7 @@ def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, 
     state = State(row.state)
     version = row.pulling if row.pulling is not None else row.current
     pull = [one for one in held if one.version == version]
-    done, total = sum(one.bytes for one in pull), sum(one.bytes_total for one in pull)
-    speed = done / max((now - row.began).total_seconds(), 1.0) if state == State.SYNCING else 0.0
+    progress = progress_of(row, sum(one.bytes for one in pull), sum(one.bytes_total for one in pull), now)
     left = changes.left_seconds(row, now)
     waits = state in (State.ACTIVE, State.EXPIRING) and not tasks
     return AccelerationDocument(
@@ -253,10 +253,10 @@ def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, 
         bytes_held=sum(one.bytes for one in held),
         files=sum(one.files for one in pull),
         files_total=sum(one.files_total for one in pull),
-        bytes=done,
-        bytes_total=total,
-        bytes_per_second=speed,
-        seconds_left=(total - done) / speed if speed > 0 else None,
+        bytes=progress.bytes,
+        bytes_total=progress.bytes_total,
+        bytes_per_second=progress.bytes_per_second,
+        seconds_left=progress.seconds_left,
         expires_in_seconds=left["expire"] if waits and state == State.ACTIVE else None,
         released_in_seconds=left["release"] if waits else None,
         nodes=[HoldingDocument.model_validate(one) for one in held],

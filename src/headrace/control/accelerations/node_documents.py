@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, Field
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace.control.accelerations import queries
 from headrace.control.accelerations.documents import SelectionDocument
 from headrace.control.accelerations.models import Acceleration, Version
 
@@ -55,17 +53,30 @@ class WarmupWanted(BaseModel):
     selection: SelectionDocument
 
 
-class Item(BaseModel):
-    """What a node should do about one acceleration."""
+class ShareDocument(BaseModel):
+    """A node's share of the ceilings of an origin, in place of those that the origin has; 0 is none."""
+
+    bandwidth: int
+    requests: int
+
+
+class SharedItem(BaseModel):
+    """What all nodes of a region are told of one acceleration."""
 
     id: str
     origin: OriginDocument
     state: str
     current: int | None
     versions: list[VersionWanted]
+    selection: SelectionDocument
+
+
+class Item(SharedItem):
+    """What a node should do about one acceleration."""
+
+    share: Annotated[ShareDocument | None, Field(description="Where the origin has ceilings: this node's share.")] = None
     warm: Annotated[list[WarmupWanted], Field(description="Warm-ups that this node is asked for.")] = []
     hold: Annotated[int | None, Field(description="The version that this node should hold.")]
-    selection: SelectionDocument
     compare: Annotated[ComparisonWanted | None, Field(description="The comparison that this node is asked for.")] = None
     # The last one: its name hides the type's.
     list: Annotated[int | None, Field(description="The listing that this node is asked for.")]
@@ -90,39 +101,21 @@ class Asked(Protocol):
     lease: int
 
 
-async def items_of(
-    session: AsyncSession,
-    rows: Sequence[Acceleration],
-    *,
-    origins: Mapping[str, dict[str, Any]],
-    listings: Mapping[str, int],
-    holds: Mapping[str, int | None],
-    comparisons: Mapping[str, Asked],
-    warmups: Mapping[str, Sequence[Warmed]],
-) -> list[Item]:
-    """What a node should do about accelerations; a question to the database for all, not for each."""
-    versions = await queries.versions_of_all(session, [row.id for row in rows])
-    return [
-        Item(
-            id=row.id,
-            origin=OriginDocument(**origins[row.volume_id]),
-            state=row.state,
-            current=row.current,
-            versions=[version_wanted(version) for version in versions[row.id]],
-            list=listings.get(row.id),
-            hold=holds[row.id],
-            selection=SelectionDocument.model_validate(row.selection),
-            compare=_compare(comparisons.get(row.id)),
-            warm=[_warmup(one) for one in warmups.get(row.id, ())],
-        )
-        for row in rows
-        if row.volume_id in origins
-    ]
+def shared_item(row: Acceleration, origin: OriginDocument, versions: Sequence[Version]) -> SharedItem:
+    """What all nodes of its region are told of an acceleration."""
+    return SharedItem(
+        id=row.id,
+        origin=origin,
+        state=row.state,
+        current=row.current,
+        versions=[version_wanted(version) for version in versions],
+        selection=SelectionDocument.model_validate(row.selection),
+    )
 
 
-def _warmup(one: Warmed) -> WarmupWanted:
+def warmup(one: Warmed) -> WarmupWanted:
     return WarmupWanted(id=one.id, version=one.version, selection=SelectionDocument.model_validate(one.selection))
 
 
-def _compare(asked: Asked | None) -> ComparisonWanted | None:
-    return None if asked is None else ComparisonWanted(id=asked.id, lease=asked.lease)
+def comparison(asked: Asked) -> ComparisonWanted:
+    return ComparisonWanted(id=asked.id, lease=asked.lease)

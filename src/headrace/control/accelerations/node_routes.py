@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace.control.accelerations import changes, kept, pulls, queries, snapshots
+from headrace.control.accelerations import kept, pulls, queries, snapshots
 from headrace.control.accelerations.documents import Count
+from headrace.control.accelerations.instructions import Asked
 from headrace.control.accelerations.models import Acceleration
 from headrace.control.accelerations.names import names_of
-from headrace.control.accelerations.node_documents import Item, items_of
-from headrace.control.accelerations.placement import Candidate
+from headrace.control.accelerations.node_documents import Item, ShareDocument, comparison, warmup
 from headrace.control.accelerations.sweeping import candidates
 from headrace.control.ceilings import shared
 from headrace.control.checks import service as checks
@@ -100,6 +100,10 @@ class Holds(BaseModel):
     complete: bool = False
     error: Annotated[str, told(1023)] = ""
 
+    def held(self) -> pulls.Held:
+        counts = (self.files, self.files_total, self.bytes, self.bytes_total)
+        return pulls.Held(self.acceleration, self.version, *counts, self.complete, self.error)
+
 
 class Keeps(BaseModel):
     """What a node has of a version beside the one that it holds."""
@@ -123,30 +127,27 @@ class Progress(BaseModel):
     kept: Annotated[list[Keeps], Field(max_length=2000, description="All kept versions of each acceleration that is named.")] = []
 
 
-@router.get("/desired", operation_id="desired")
+@router.get("/desired", operation_id="desired", response_model=Desired)
 async def desired(
     control: Control,
     identity: OfNode,
     known: Annotated[int, Query(ge=-1, le=2**62, description="The version that the node has.")] = -1,
     wait: Annotated[float, Query(ge=0, le=_WAIT_MAX, description="Seconds to wait for another version.")] = 0,
-) -> Desired:
+) -> Response:
     """What the node should do; the answer waits for a change."""
     await control.watch.wait(identity.region_id, known, wait)
     async with control.database.reading() as session:
-        # Read before what it stands for: a change in between is found by the next question.
         version = (await regions.by_id(session, identity.region_id)).desired
         node = await nodes.find(session, identity.id)
         there = await candidates(session, control.clock, identity.region_id)
-        rows = await queries.in_region(session, identity.region_id)
-        asked, warmed = await comparisons.asked_of(session, node.id), await warmups.asked_of(session, node.id)
-        checked = await checks.asked_of(session, node.id, control.clock.now())
-        listings = {row.id: row.listing for row in rows if row.lister == node.id}
-        holds = {row.id: _to_hold(row, node.id, there) for row in rows}
-        origins = await volumes.for_nodes_by_id(session, {row.volume_id for row in rows})
-        origins = await shared(session, control.clock, node.id, origins)
-        items = await items_of(session, rows, origins=origins, listings=listings, holds=holds, comparisons=asked, warmups=warmed)
-    wanted = [CheckWanted(id=one.id, lease=one.lease) for one in checked]
-    return Desired(version=version, draining=node.draining, accelerations=items, checks=wanted)
+        compared = {of: comparison(one) for of, one in (await comparisons.asked_of(session, node.id)).items()}
+        warmed = {of: [warmup(one) for one in some] for of, some in (await warmups.asked_of(session, node.id)).items()}
+        checked = [CheckWanted(id=one.id, lease=one.lease) for one in await checks.asked_of(session, node.id, control.clock.now())]
+        limited = await shared(session, control.clock, node.id, await volumes.limited(session))
+    shares = {of: ShareDocument(bandwidth=origin["bandwidth"], requests=origin["requests"]) for of, origin in limited.items()}
+    asked = Asked(node.id, node.draining, compared, warmed, shares, checked)
+    document = await control.instructions.document(identity.region_id, version, asked, there)
+    return Response(document, media_type="application/json")
 
 
 @router.get("/volumes/{identifier}/credentials", operation_id="node_credentials")
@@ -205,16 +206,19 @@ async def listing_failed(identifier: IdPath, body: Failed, control: Control, ide
 
 @router.post("/progress", operation_id="progress", status_code=204)
 async def progress(body: Progress, control: Control, identity: OfNode) -> None:
-    """Tells how far the node is; each acceleration in a transaction of its own."""
-    for held in body.held:
+    """Tells how far the node is; what is news of an acceleration in a transaction of its own."""
+    news = [one.held() for one in body.held]
+    if news:
         async with control.database.writing() as session:
-            told = pulls.Held(held.acceleration, held.version, held.files, held.files_total, held.bytes, held.bytes_total, held.complete, held.error)
-            row = _known(await queries.lookup(session, held.acceleration, lock=True), identity)
+            news = await pulls.told_again(session, control.clock, identity.region_id, identity.id, news)
+    for one in news:
+        async with control.database.writing() as session:
+            row = _known(await queries.lookup(session, one.acceleration_id, lock=True), identity)
             if row is None:
-                await warmups.told(session, control.clock, held.acceleration, identity.id, told)
+                await warmups.told(session, control.clock, one.acceleration_id, identity.id, one)
                 continue
             there = await candidates(session, control.clock, identity.region_id)
-            await pulls.told(session, control.clock, row, identity.id, told, await names_of(session, row), there)
+            await pulls.told(session, control.clock, row, identity.id, one, await names_of(session, row), there)
     for identifier in sorted({one.acceleration for one in body.kept}):
         async with control.database.writing() as session:
             row = _known(await queries.lookup(session, identifier, lock=True), identity)
@@ -254,8 +258,3 @@ async def _must_be_itself(control: ControlPlane, node_id: str, identifier: str, 
 def _known(row: Acceleration | None, identity: nodes.Identity) -> Acceleration | None:
     """The acceleration, where it is of the node's own region; it may be gone since the node began."""
     return row if row is not None and row.region_id == identity.region_id else None
-
-
-def _to_hold(row: Acceleration, node_id: str, there: list[Candidate]) -> int | None:
-    version = row.pulling if row.pulling is not None else row.current
-    return version if version is not None and node_id in changes.holding_nodes(row, there) else None

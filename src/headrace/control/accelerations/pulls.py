@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations import snapshots, uses
@@ -135,6 +135,29 @@ async def told(session: AsyncSession, clock: Clock, row: Acceleration, node_id: 
     known.bytes, known.bytes_total, known.complete, known.error, known.told = held.bytes, held.bytes_total, held.complete, held.error, now
     await session.flush()
     await settle(session, clock, row, names, nodes)
+
+
+async def told_again(session: AsyncSession, clock: Clock, region_id: str, node_id: str, reports: Sequence[Held]) -> list[Held]:
+    """Notes that a node has told the same as before, and gives what is news. Nodes tell everything once a minute, and hardly ever is any of it news.
+
+    Without locks of accelerations: where one is changed or let go of at this moment, its holding is locked too, and is looked at in its turn.
+    """
+    query = select(Holding, Acceleration.current, Acceleration.pulling).join(Acceleration, Acceleration.id == Holding.acceleration_id)
+    query = query.where(Holding.node_id == node_id, Holding.acceleration_id.in_([one.acceleration_id for one in reports]))
+    query = query.where(Acceleration.region_id == region_id, Acceleration.state != State.SYNCING.value)
+    rows = await session.execute(query.with_for_update(of=Holding, skip_locked=True))
+    known = {held.acceleration_id: _report(held) for held, current, pulling in rows if held.version in (current, pulling)}
+    same = [one.acceleration_id for one in reports if known.get(one.acceleration_id) == one]
+    if same:
+        told_now = update(Holding).where(Holding.node_id == node_id, Holding.acceleration_id.in_(same)).values(told=clock.now())
+        await session.execute(told_now.execution_options(synchronize_session=False))
+    return [one for one in reports if known.get(one.acceleration_id) != one]
+
+
+def _report(held: Holding) -> Held:
+    """What a node told to get this row."""
+    counts = (held.files, held.files_total, held.bytes, held.bytes_total)
+    return Held(held.acceleration_id, held.version, *counts, held.complete, held.error)
 
 
 async def settle(session: AsyncSession, clock: Clock, row: Acceleration, names: Names, nodes: Sequence[Candidate]) -> None:

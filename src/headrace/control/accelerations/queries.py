@@ -112,18 +112,19 @@ async def is_read_in(session: AsyncSession, volume_id: str, region_id: str) -> b
     return await session.scalar(query.where(or_(Acceleration.state != State.IDLE.value, read))) is not None
 
 
-async def versions_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Version]]:
-    """Kept versions of several accelerations, by their ids, oldest first."""
-    found: dict[str, list[Version]] = {identifier: [] for identifier in identifiers}
-    query = select(Version).where(Version.acceleration_id.in_(identifiers)).order_by(Version.acceleration_id, Version.number)
-    for version in await session.scalars(query):
-        found[version.acceleration_id].append(version)
-    return found
-
-
 async def versions_of(session: AsyncSession, identifier: str) -> Sequence[Version]:
     """Kept versions, oldest first."""
     return (await session.scalars(select(Version).where(Version.acceleration_id == identifier).order_by(Version.number))).all()
+
+
+async def versions_in_region(session: AsyncSession, region_id: str) -> dict[str, list[Version]]:
+    """Kept versions of what is not idle in a region, by acceleration, each oldest first, in one question."""
+    found: dict[str, list[Version]] = {}
+    query = select(Version).join(Acceleration, Acceleration.id == Version.acceleration_id)
+    query = query.where(Acceleration.region_id == region_id, Acceleration.state != State.IDLE.value)
+    for version in await session.scalars(query.order_by(Version.acceleration_id, Version.number)):
+        found.setdefault(version.acceleration_id, []).append(version)
+    return found
 
 
 async def holdings_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Holding]]:

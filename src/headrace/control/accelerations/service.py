@@ -164,6 +164,7 @@ async def label(session: AsyncSession, clock: Clock, row: Acceleration, caller: 
             raise refused("name-taken", noun="label", name=text)
     found.label = text
     touch(row, clock)
+    await regions.bump(session, row.region_id)
     record(session, clock, subject(row, names), "version-labelled", caller.subject, version=number, label=text)
     return found
 

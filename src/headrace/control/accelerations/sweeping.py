@@ -21,7 +21,7 @@ log = logging.getLogger("headrace.control")
 
 async def candidates(session: AsyncSession, clock: Clock, region_id: str) -> list[Candidate]:
     """Nodes of a region that may hold something."""
-    return [Candidate(row.id, row.labels) for row in await nodes.usable(session, clock.now(), region_id)]
+    return [Candidate(identifier, labels) for identifier, labels in await nodes.ready(session, clock.now(), region_id)]
 
 
 async def sweep_once(database: Database, clock: Clock) -> None:

@@ -148,6 +148,12 @@ async def usable(session: AsyncSession, now: datetime, region_id: str) -> Sequen
     return [row for row in found if state_of(row, now) == "ready"]
 
 
+async def ready(session: AsyncSession, now: datetime, region_id: str) -> list[tuple[str, dict[str, str]]]:
+    """Ids and labels of the same, in the order of ids: what decides who holds something, asked far more often than the rest."""
+    query = select(Node.id, Node.labels).where(Node.region_id == region_id, Node.draining.is_(False), Node.heard >= now - LOST_AFTER)
+    return [(identifier, labels) for identifier, labels in await session.execute(query.order_by(Node.id))]
+
+
 async def drop_expired(session: AsyncSession, now: datetime) -> None:
     """Forgets join tokens whose time is over."""
     await session.execute(delete(JoinToken).where(JoinToken.expires <= now))

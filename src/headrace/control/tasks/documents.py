@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headrace.control.accelerations.documents import AccelerationDocument
 from headrace.control.accelerations.node_documents import OriginDocument, VersionWanted
+from headrace.control.accelerations.progress import Progress
 from headrace.control.tasks import paths
 from headrace.control.tasks.models import Task, TaskMount
 from headrace.control.tasks.service import LEASE_SECONDS, WantedMount
@@ -192,9 +192,7 @@ class Gone(BaseModel):
     gone: list[str]
 
 
-def shown(
-    row: Task, region: str, mounts: Sequence[TaskMount], versions: Mapping[int, int | None], pulls: Mapping[str, AccelerationDocument]
-) -> TaskDocument:
+def shown(row: Task, region: str, mounts: Sequence[TaskMount], versions: Mapping[int, int | None], pulls: Mapping[str, Progress]) -> TaskDocument:
     """A task with its mounts; `versions` are those that its mounts read now, `pulls` what it mounts, by id."""
     shown_mounts = [_mount(row, mount, versions, pulls.get(mount.acceleration_id)) for mount in mounts]
     waits = not all(mount.mountable for mount in shown_mounts)
@@ -216,7 +214,7 @@ def shown(
     )
 
 
-def _mount(row: Task, mount: TaskMount, versions: Mapping[int, int | None], pull: AccelerationDocument | None) -> MountDocument:
+def _mount(row: Task, mount: TaskMount, versions: Mapping[int, int | None], pull: Progress | None) -> MountDocument:
     version = mount.version if row.ended is not None else versions.get(mount.ordinal)
     if version is None and mount.follow and pull is not None and row.ended is None:
         version = pull.current

@@ -10,9 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control import streams
 from headrace.control.accelerations import mounting, queries, uses
-from headrace.control.accelerations.documents import AccelerationDocument
-from headrace.control.accelerations.documents import shown as acceleration_shown
 from headrace.control.accelerations.names import Names
+from headrace.control.accelerations.progress import progress_of_all
 from headrace.control.idempotency import Key, Replayable
 from headrace.control.nodes import service as nodes
 from headrace.control.pages import After, Limit, PageOf
@@ -163,10 +162,7 @@ async def _documents(control: ControlPlane, session: AsyncSession, rows: Sequenc
     mounts, used = await service.mounts_of_all(session, ids), await uses.of_tasks(session, ids)
     in_regions = await regions.names(session, {row.region_id for row in rows})
     mounted = {found.id: found for pairs in used.values() for _, found in pairs}
-    held = await queries.holdings_of_all(session, list(mounted))
-    now, pulls = control.clock.now(), dict[str, AccelerationDocument]()
-    for found in mounted.values():
-        pulls[found.id] = acceleration_shown(found, Names("", ""), held[found.id], 0, now)
+    pulls = await progress_of_all(session, list(mounted.values()), control.clock.now())
     return [
         shown(row, in_regions.get(row.region_id, ""), mounts[row.id], {use.ordinal: use.version for use, _ in used[row.id]}, pulls) for row in rows
     ]

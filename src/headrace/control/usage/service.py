@@ -6,7 +6,7 @@ ran) is not counted beyond `_GAP_MAX`: nobody is billed for what nobody saw.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -24,6 +24,8 @@ EVERY = timedelta(minutes=1)
 _GAP_MAX = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
 _KIB = 1024
+# Databases take some tens of thousands of values in a statement.
+_NAMED_AT_ONCE = 1000
 _ONLY = 1
 
 
@@ -42,9 +44,10 @@ async def count(session: AsyncSession, now: datetime) -> None:
     of_volumes = await volumes.names(session, {row.volume_id for row, _ in held})
     in_regions = await regions.names(session, {row.region_id for row, _ in held})
     for hour, seconds in _hours(began, now):
+        known = await _of_hour(session, hour, [row.id for row, _ in held])
         for row, held_bytes in held:
             where = (of_volumes.get(row.volume_id, ""), in_regions.get(row.region_id, ""))
-            await _add(session, hour, row.id, where, row.owner, held_bytes, seconds)
+            _add(session, known, hour, row.id, where, row.owner, held_bytes, seconds)
 
 
 async def listed(
@@ -78,13 +81,30 @@ def byte_hours(row: UsageHour) -> float:
     return row.kib_seconds * _KIB / _HOUR.total_seconds()
 
 
-async def _add(session: AsyncSession, hour: datetime, acceleration_id: str, names: tuple[str, str], owner: str, held: int, seconds: float) -> None:
-    identifier = f"{_prefix(hour)}-{acceleration_id}"
-    row = await session.get(UsageHour, identifier)
+async def _of_hour(session: AsyncSession, hour: datetime, accelerations: Sequence[str]) -> dict[str, UsageHour]:
+    """What is counted of an hour so far, by acceleration; many in one question."""
+    found: dict[str, UsageHour] = {}
+    for start in range(0, len(accelerations), _NAMED_AT_ONCE):
+        wanted = [_id(hour, acceleration) for acceleration in accelerations[start : start + _NAMED_AT_ONCE]]
+        found |= {row.acceleration_id: row for row in await session.scalars(select(UsageHour).where(UsageHour.id.in_(wanted)))}
+    return found
+
+
+def _add(
+    session: AsyncSession,
+    known: Mapping[str, UsageHour],
+    hour: datetime,
+    acceleration_id: str,
+    names: tuple[str, str],
+    owner: str,
+    held: int,
+    seconds: float,
+) -> None:
+    row = known.get(acceleration_id)
     if row is None:
         volume, region = names
         row = UsageHour(
-            id=identifier,
+            id=_id(hour, acceleration_id),
             hour=hour,
             acceleration_id=acceleration_id,
             volume=volume,
@@ -105,6 +125,10 @@ def _hours(began: datetime, ended: datetime) -> Iterator[tuple[datetime, float]]
         end = min(hour + _HOUR, ended)
         yield hour, (end - began).total_seconds()
         began = end
+
+
+def _id(hour: datetime, acceleration_id: str) -> str:
+    return f"{_prefix(hour)}-{acceleration_id}"
 
 
 def _begin(at: datetime) -> datetime:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -181,6 +181,12 @@ def origin_in(row: Volume) -> Origin:
 async def for_nodes_by_id(session: AsyncSession, identifiers: set[str]) -> dict[str, dict[str, Any]]:
     """The same of several volumes, by their ids."""
     return {row.id: for_nodes(row) for row in await session.scalars(select(Volume).where(Volume.id.in_(identifiers)))}
+
+
+async def limited(session: AsyncSession) -> dict[str, dict[str, Any]]:
+    """The same of all volumes that have a ceiling, by their ids."""
+    query = select(Volume).where(or_(Volume.bandwidth > 0, Volume.requests > 0))
+    return {row.id: for_nodes(row) for row in await session.scalars(query)}
 
 
 def for_nodes(row: Volume) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def parse(document: Any) -> Desired:
 def _item(said: Document) -> Item:
     return Item(
         id=str(said["id"]),
-        origin=parse_origin(said["origin"]),
+        origin=_limited(parse_origin(said["origin"]), said.get("share")),
         current=_number(said["current"]),
         versions=tuple(map(parse_version, said["versions"])),
         list=_number(said["list"]),
@@ -159,6 +159,11 @@ def _selection(said: Document) -> Selection:
 def _comparison(said: Document | None) -> Comparison | None:
     """A control plane of before comparisons says nothing."""
     return None if said is None else Comparison(str(said["id"]), int(said["lease"]))
+
+
+def _limited(origin: Origin, share: Document | None) -> Origin:
+    """An origin with this node's share of its ceilings."""
+    return origin if share is None else replace(origin, bandwidth=int(share["bandwidth"]), requests=int(share["requests"]))
 
 
 def parse_origin(said: Document) -> Origin:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace._engine import Engine, EngineError
@@ -223,4 +223,5 @@ class Holding:
 
 def _what(item: Item) -> tuple[Any, ...]:
     version = item.version(item.hold)
-    return (version, item.selection, item.origin)
+    # A share of a ceiling changes while it is pulled: see `Origins.limit`.
+    return (version, item.selection, replace(item.origin, bandwidth=0, requests=0))
