@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from headrace.checking.question import Question
 from headrace.client import ControlFailure
 from headrace.control.checks import service
 from headrace.control.regions import service as regions
-from headrace.testing.control import control_plane
+from headrace.testing.control import RunningControl, control_plane
 from headrace.testing.nodes import TOLD, SimulatedNode
 from support.headrace import wait_until
 
@@ -71,6 +72,16 @@ def _failure(call: Future[Any], code: str) -> dict[str, Any]:
     assert isinstance(error, ControlFailure), error
     assert error.code == code
     return error.problem
+
+
+@contextmanager
+def _replica(place: Place, database: str | None, tmp_path: Path) -> Iterator[RunningControl]:
+    """Another replica of the same database; of SQLite there is one."""
+    if database is None:
+        yield place.control
+        return
+    with control_plane(tmp_path / "other", database, master_key=MASTER_KEY) as other:
+        yield other
 
 
 def _kept(place: Place) -> int:
@@ -217,9 +228,7 @@ def test_an_answer_that_contradicts_itself_is_refused(place: Place, one: Simulat
 def test_one_replica_waits_and_the_other_is_answered(
     place: Place, one: SimulatedNode, pool: ThreadPoolExecutor, database: str | None, tmp_path: Path
 ) -> None:
-    if database is None:
-        pytest.skip("SQLite has one replica")
-    with control_plane(tmp_path / "other", database, master_key=MASTER_KEY) as replica:
+    with _replica(place, database, tmp_path) as replica:
         token = one.client._http.headers["authorization"].removeprefix("Bearer ")
         with replica.client(token) as client:
             other = SimulatedNode(client, "gpu-1")
