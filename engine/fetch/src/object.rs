@@ -42,8 +42,6 @@ struct Failure {
     range: Range<u64>,
     until: Instant,
     error: ReadError,
-    /// Somebody had waited for as long as one waits. Whoever comes later would else fail at once of what nobody has waited for.
-    was_waited_for: bool,
 }
 
 #[derive(Default)]
@@ -302,7 +300,7 @@ impl Object {
         let now = Instant::now();
         state.failures.retain(|f| f.until > now);
         let missing = uncovered(&state.memory, &state.flights, file, range, self.spec.size);
-        let hit = state.failures.iter().find(|f| f.was_waited_for && missing.iter().any(|m| overlaps(m, &f.range)));
+        let hit = state.failures.iter().find(|f| missing.iter().any(|m| overlaps(m, &f.range)));
         hit.map(|f| f.error.clone())
     }
 
@@ -468,9 +466,6 @@ impl Object {
             return;
         }
         let failure = ReadError::from_origin(error);
-        // A flight whose time ran out may have begun long before somebody came to wait for it: whoever has time left gets another.
-        let had = if error.ran_out_of_time() { self.shared.config.deadline } else { Duration::ZERO };
-        let failed = take_waiters(state, |w| overlaps(&w.range, left) && w.since.elapsed() >= had);
         if let Some(part) = self.part.as_ref().filter(|_| !cancelled) {
             part.give_up();
         }
@@ -485,10 +480,9 @@ impl Object {
                 state.failures.remove(0);
             }
             let until = Instant::now() + FAILURE_MEMORY;
-            let was_waited_for = had.is_zero() || !failed.is_empty();
-            state.failures.push(Failure { range: left.clone(), until, error: failure.clone(), was_waited_for });
+            state.failures.push(Failure { range: left.clone(), until, error: failure.clone() });
         }
-        for waiter in failed {
+        for waiter in take_waiters(state, |w| overlaps(&w.range, left)) {
             answers.push((waiter.reply, Err(failure.clone())));
         }
         self.shared.counters.waiting.fetch_sub(answers.len() as u64, Relaxed);

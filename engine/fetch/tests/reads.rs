@@ -4,9 +4,8 @@ use headrace_cache::{Cache, CacheConfig, CacheDirectory, ObjectIdentity};
 use headrace_fetch::{Directory, FetchConfig, Fetcher, Load, LoadLimits, Object, ObjectSpec, Order, Room, Source, Step};
 use headrace_origin::{BodySink, OriginError, Pinned};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1024 * 1024;
@@ -20,18 +19,11 @@ fn byte_at(offset: u64) -> u8 {
 struct Memory {
     sent: AtomicU64,
     requests: AtomicU64,
-    /// The next request has no success before it hears from here, and then its time is over.
-    late: Mutex<Option<Receiver<()>>>,
 }
 
 impl Source for Memory {
     fn fetch(&self, _: &Pinned, range: Range<u64>, _: Instant, sink: &mut dyn BodySink) -> Result<(), OriginError> {
         self.requests.fetch_add(1, Relaxed);
-        let late = self.late.lock().unwrap().take();
-        if let Some(over) = late {
-            over.recv().unwrap();
-            return Err(OriginError::Deadline { object: "m.bin".into(), last: "nobody answered".into() });
-        }
         let mut at = range.start;
         while at < range.end {
             let buffer = sink.buffer().map_err(|_| OriginError::Cancelled)?;
@@ -133,34 +125,6 @@ fn eight_readers_of_one_file_fetch_it_once() {
     wait_until("completion", || object.is_complete());
     assert_eq!(bench.memory.sent.load(Relaxed), size);
     assert!(bench.fetcher.pool().peak_bytes <= 32 * MIB);
-}
-
-/// The origin was away when a flight began, and is back: who came to wait for it late has hardly waited.
-#[test]
-fn whoever_joins_a_flight_at_its_end_gets_another() {
-    let bench = bench(64 * MIB, 16 * MIB);
-    let object = bench.object(MIB);
-    let (over, wait) = channel();
-    *bench.memory.late.lock().unwrap() = Some(wait);
-    std::thread::scope(|scope| {
-        scope.spawn(|| check(&object, 0, 4096));
-        wait_until("a reader", || bench.fetcher.counters().waiting.load(Relaxed) == 1);
-        over.send(()).unwrap();
-    });
-    assert_eq!(bench.memory.requests.load(Relaxed), 2);
-}
-
-/// Nobody has waited for what was fetched ahead: the next reader asks anew instead of failing at once.
-#[test]
-fn a_prefetch_that_time_ran_out_for_fails_nobody_who_comes_later() {
-    let bench = bench(64 * MIB, 16 * MIB);
-    let object = bench.object(MIB);
-    let (over, wait) = channel();
-    *bench.memory.late.lock().unwrap() = Some(wait);
-    object.fetch_ahead();
-    wait_until("the prefetch", || bench.memory.requests.load(Relaxed) == 1);
-    over.send(()).unwrap();
-    check(&object, 0, 4096);
 }
 
 #[test]
