@@ -150,7 +150,8 @@ async def usable(session: AsyncSession, now: datetime, region_id: str) -> Sequen
 
 async def ready(session: AsyncSession, now: datetime, region_id: str) -> list[tuple[str, dict[str, str]]]:
     """Ids and labels of the same, in the order of ids: what decides who holds something, asked far more often than the rest."""
-    query = select(Node.id, Node.labels).where(Node.region_id == region_id, Node.draining.is_(False), Node.heard >= now - LOST_AFTER)
+    heard = Node.heard.between(now - LOST_AFTER, now + LOST_AFTER)  # as `state_of` has it
+    query = select(Node.id, Node.labels).where(Node.region_id == region_id, Node.draining.is_(False), heard)
     return [(identifier, labels) for identifier, labels in await session.execute(query.order_by(Node.id))]
 
 
