@@ -17,6 +17,7 @@ _HERE = Path(__file__).parent
 _FIRST = ("control", "cli", "docs", "node")
 _LOOK_SECONDS = 0.5
 _TELL_SECONDS = 60.0
+_SLOWEST = 15
 
 
 def main(arguments: list[str]) -> int:
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 def _start(number: int, part: list[str], scratch: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
     folders = [str(_HERE / one) for one in part]
-    command = [sys.executable, "-m", "pytest", f"--basetemp={scratch}/{number}", *arguments, *folders]
+    command = [sys.executable, "-m", "pytest", f"--basetemp={scratch}/{number}", f"--durations={_SLOWEST}", *arguments, *folders]
     with _log(scratch, number).open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
