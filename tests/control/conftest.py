@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from headrace.testing.access import Access
 from headrace.testing.control import RunningControl, control_plane
 from headrace.testing.postgres import Postgres, postgres
 
-_NUMBERS = itertools.count()
 DATABASES = ("sqlite", "postgresql")
 
 
@@ -41,7 +40,7 @@ def database(request: pytest.FixtureRequest, empty_databases: list[str]) -> Iter
         yield None
         return
     server: Postgres = request.getfixturevalue("database_server")
-    url = empty_databases.pop() if empty_databases else server.create_database(f"test{next(_NUMBERS)}")
+    url = empty_databases.pop() if empty_databases else server.create_database(f"test{secrets.token_hex(6)}")
     yield url
     server.empty_database(url)
     empty_databases.append(url)
@@ -132,7 +131,7 @@ class Origins:
 
 def new_origins(server: Access) -> Origins:
     """A bucket with two files in a directory."""
-    bucket = f"control-{next(_NUMBERS)}"
+    bucket = f"control-{secrets.token_hex(6)}"
     server.create_bucket(bucket)
     server.put(bucket, "qwen/config.json", b"{}")
     server.put(bucket, "qwen/model.safetensors", bytes(range(256)))

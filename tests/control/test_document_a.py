@@ -234,6 +234,7 @@ def _mountable_while_it_is_pulled(walk: Walk) -> None:
         shown = until(
             f"all but the weights is held in {region}",
             lambda region=region, count=count: found if (found := walk.fleet.shown(region=region))["bytes"] == count * small else None,  # type: ignore[misc]
+            90,  # the gate is slow where much else runs
         )
         assert (shown["state"], shown["state_zh"], shown["mountable"]) == ("syncing", "回源中", True)
         assert (shown["files"], shown["files_total"], shown["bytes_total"]) == (count * 4, count * 5, count * walk.bytes)

@@ -139,7 +139,8 @@ def test_nonsense_at_the_door_ends_the_visit_and_nothing_else(jobs: Jobs, tmp_pa
     before = len(os.listdir(node))
     for _ in range(20):
         with _greeted(jobs) as door:
-            parcel.send(door, {"op": "watch", "task": "x"}, [0, 1, 2])
+            with suppress(BrokenPipeError):  # it has hung up by the first part
+                parcel.send(door, {"op": "watch", "task": "x"}, [0, 1, 2])
             door.settimeout(5)
             with suppress(ConnectionResetError):
                 assert door.recv(1) == b""

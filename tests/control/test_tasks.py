@@ -334,10 +334,10 @@ def test_a_node_hears_at_once_that_its_task_was_ended(place: Place, active: Simu
     assert active.client.desired(before, 5)["version"] == before + 1
     place.admin.end_task(ended["id"])
     place.admin.release("qwen", "zj-1", force=True)
-    before = active.client.desired(before + 1, 5)["version"]
     _sweep(place)
     assert place.admin.task(released["id"])["state"] == "ended"
-    assert active.client.desired(before, 5)["version"] == before + 1
+    # One for the release, one for the task that ended with it; the plane's own sweep may have been first.
+    assert active.client.desired()["version"] == before + 3
 
 
 def test_users_see_and_handle_own_tasks(place: Place, active: SimulatedNode, origins: Origins) -> None:
