@@ -15,8 +15,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def threads(pid: int, name: str) -> list[int]:
-    """Threads of a process whose name begins so."""
-    return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().startswith(name)]
+    """Threads of a process whose name begins so; one that ends meanwhile is none."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "comm").read_text().startswith(name):
+                found.append(int(task.name))
+    return found
 
 
 @contextmanager
