@@ -5,6 +5,7 @@ Each part is a pytest of its own, with directories and servers of its own. Argum
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def main(arguments: list[str]) -> int:
         worst, told = 0, time.monotonic()
         try:
             while running:
-                time.sleep(_LOOK_SECONDS)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    next(iter(running.values())).wait(_LOOK_SECONDS)
                 if time.monotonic() - told > _TELL_SECONDS:
                     told = time.monotonic()
                     print("; ".join(f"{', '.join(parts[number])}: {_percent(Path(scratch), number)}" for number in running), flush=True)

@@ -218,9 +218,9 @@ def test_a_path_that_the_user_may_not_make(at_roots: Jobs, base: Path, models: P
 
 
 def test_a_socket_of_somebody_else_is_not_trusted(at_roots: Jobs, models: Path, base: Path) -> None:
+    os.chmod(base / "home", 0o777)
     at_roots.prefix = STRANGER
     serving = at_roots.process(sys.executable, "-c", SERVING, str(base / "home/false.sock"))
-    os.chmod(base / "home", 0o777)
     assert serving.line() == "serves"
     at_roots.prefix = AS_NOBODY
     at_roots.environment["HEADRACE_TASK_SOCKET"] = str(base / "home/false.sock")
@@ -230,8 +230,7 @@ def test_a_socket_of_somebody_else_is_not_trusted(at_roots: Jobs, models: Path, 
 
 
 SERVING = """
-import os, socket, sys, time
-time.sleep(0.5)
+import os, socket, sys
 with socket.socket(socket.AF_UNIX) as door:
     door.bind(sys.argv[1])
     os.chmod(sys.argv[1], 0o666)

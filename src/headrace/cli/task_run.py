@@ -29,8 +29,9 @@ from headrace.cli.task_door import Door, Mount, open_door
 from headrace.cli.task_line import Line, mount_of
 from headrace.cli.task_places import Places, check_hung, look, own_namespace
 from headrace.errors import CommandFailure, CommandNotFound, HeadraceError, MountFailure, NodeFailure, UsageError
+from headrace.mount_paths import is_within
 from headrace.node import namespaces
-from headrace.node.task_paths import allowed_roots, checked_paths, is_within
+from headrace.node.task_paths import allowed_roots, checked_paths
 
 if TYPE_CHECKING:
     from types import FrameType

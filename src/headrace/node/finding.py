@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import NotFound
+from headrace.mount_paths import is_within
 from headrace.node.task_mounts import of_tasks, refuse
-from headrace.node.task_paths import is_within
 
 if TYPE_CHECKING:
     from headrace.node.service import Node

@@ -11,10 +11,7 @@ from collections.abc import Sequence
 
 from headrace.amounts import is_utf8
 from headrace.errors import UsageError
-
-# What programs, root's among them, trust to be the machine's; the control plane refuses the same.
-FORBIDDEN = ("/etc", "/usr", "/proc", "/dev", "/sys", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/run")
-_PATH_BYTES_MAX = 1024
+from headrace.mount_paths import PATH_BYTES_MAX, is_systems, is_within
 
 
 def allowed_roots(configured: Sequence[str], uid: int) -> tuple[str, ...]:
@@ -40,22 +37,16 @@ def checked_paths(paths: Sequence[str], roots: Sequence[str]) -> list[str]:
     return found
 
 
-def is_within(path: str, directory: str) -> bool:
-    """Whether a path is a directory or lies below it."""
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
-
-
 def _checked(path: str, roots: Sequence[str]) -> str:
     if not path.startswith("/"):
         raise UsageError("bad-path", f"mount: {path!r} is not absolute; write it from / on, as qwen:/mnt/models")
-    if not is_utf8(path) or "\0" in path or "\n" in path or len(path.encode()) > _PATH_BYTES_MAX:
-        raise UsageError("bad-path", f"mount: {path[:80]!r} is no usable path; give UTF-8 on one line, of at most {_PATH_BYTES_MAX} bytes")
+    if not is_utf8(path) or "\0" in path or "\n" in path or len(path.encode()) > PATH_BYTES_MAX:
+        raise UsageError("bad-path", f"mount: {path[:80]!r} is no usable path; give UTF-8 on one line, of at most {PATH_BYTES_MAX} bytes")
     if ".." in path.split("/"):
         raise UsageError("bad-path", f"mount: {path} leads upwards with `..`; write the path without it")
     plain = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
-    for forbidden in FORBIDDEN:
-        if is_within(plain, forbidden) or is_within(forbidden, plain):
-            raise UsageError("bad-path", f"mount: {plain} would cover {forbidden if plain == '/' else 'a part of the system'}; give another path")
+    if is_systems(plain):
+        raise UsageError("bad-path", f"mount: {plain} would cover a part of the system; give another path")
     if not any(is_within(plain, root) for root in roots):
         raise UsageError("bad-path", f"mount: {plain} is not in {', '.join(roots)}; give a path there, or have an administrator add it to task_paths")
     return plain

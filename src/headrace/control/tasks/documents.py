@@ -14,10 +14,11 @@ from headrace.control.tasks import paths
 from headrace.control.tasks.models import Task, TaskMount
 from headrace.control.tasks.service import LEASE_SECONDS, WantedMount
 from headrace.control.texts import LabelValue, Line, Name, Sought, SoughtId, SoughtName, told
+from headrace.mount_paths import PATH_BYTES_MAX
 
 Lasts = Annotated[int, Field(ge=30, le=3600, description="Seconds that the lease lasts from each renewal on.")]
 Lease = Annotated[int, Field(ge=1, le=2**31 - 1)]
-MountPath = Annotated[str, Field(max_length=paths.PATH_MAX), AfterValidator(paths.checked)]
+MountPath = Annotated[str, Field(max_length=PATH_BYTES_MAX), AfterValidator(paths.checked)]
 _MOUNTS_MAX = 32
 _VERSION_MAX = 63
 SoughtVersion = Annotated[str, Field(max_length=_VERSION_MAX), Sought]

@@ -8,26 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.control.problems import Text, Wrong
+from headrace.mount_paths import PATH_BYTES_MAX, is_systems, is_within
 from headrace.printable import is_unshown
-
-PATH_MAX = 1024
-# Neither these, nor anything in them, nor anything above them.
-SYSTEM = ("/etc", "/usr", "/proc", "/dev", "/sys", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/run")
 
 
 def checked(path: str) -> str:
     """The path, or Wrong: what it is not, and what to give instead."""
     if any(is_unshown(letter) for letter in path):
         raise Wrong(Text("it holds a control character", "含有控制字符"), Text("leave it out", "请去掉"))
-    if len(path.encode()) > PATH_MAX:
-        raise Wrong(Text(f"it is longer than {PATH_MAX} bytes", f"超过 {PATH_MAX} 字节"), Text("give a shorter one", "请缩短"))
+    if len(path.encode()) > PATH_BYTES_MAX:
+        raise Wrong(Text(f"it is longer than {PATH_BYTES_MAX} bytes", f"超过 {PATH_BYTES_MAX} 字节"), Text("give a shorter one", "请缩短"))
     parts = path.split("/")
     if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):
         raise Wrong(
             Text("a mount path is absolute, without `.`, `..`, or a slash at its end", "挂载路径须为绝对路径，且不含 `.`、`..` 或末尾斜杠"),
             Text("write it as /mnt/models", "请写成 /mnt/models 的形式"),
         )
-    if any(is_within(path, system) or is_within(system, path) for system in SYSTEM):
+    if is_systems(path):
         raise Wrong(
             Text("the system's own files are there", "该路径属于系统目录"),
             Text("mount below /mnt, /models or /data", "请挂载到 /mnt、/models 或 /data 下"),
@@ -44,8 +41,3 @@ def apart(paths: Sequence[str]) -> None:
                     Text(f"{path} and {other} are the same or lie in one another", f"{path} 与 {other} 相同或相互嵌套"),
                     Text("give each mount a path of its own", "请为每个挂载指定独立的路径"),
                 )
-
-
-def is_within(path: str, directory: str) -> bool:
-    """Whether a path is a directory, or lies in it."""
-    return path == directory or path.startswith(f"{directory}/")

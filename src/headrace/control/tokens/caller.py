@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-ROLES = ("user", "admin")
 _NOUNS = ("accelerations", "events", "nodes", "regions", "tasks", "tokens", "usage", "volumes", "warmups")
 # What a token can be limited to; `*` is everything its role may.
 SCOPES = tuple(f"{noun}:{verb}" for noun in _NOUNS for verb in ("read", "write"))
