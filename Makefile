@@ -37,7 +37,7 @@ test: check $(VENV)/.fuzz
 # What an older kernel must do as well: these once more without any feature that only newer ones have.
 MASKED := $(addprefix tests/e2e/test_,thin_line.py switch.py fast_paths.py)
 
-# Threads in orders that machines seldom try, for so many seconds each of eighteen tests: see docs/decisions/0022.
+# Threads in orders that machines seldom try, for so many seconds each of the tests: see docs/decisions/0022.
 EACH := 60
 
 schedules:

@@ -53,7 +53,7 @@ PROVED_BY = {
         "access to the object is denied": "e2e/test_connections.py::test_an_object_that_may_not_be_read",
         "the keys are wrong": "e2e/test_failing_origin.py::test_expired_credentials_are_told_and_replaced_in_the_living_mount",
         "the object is in an archive class": "e2e/test_flat_store.py::test_archived_objects_are_listed_and_refused_at_open",
-        "the same range failed": "e2e/test_failing_origin.py::test_a_range_that_stalled_fails_at_once_for_a_while",
+        "a read of the same range failed": "e2e/test_failing_origin.py::test_a_range_that_stalled_fails_at_once_for_a_while",
         "the cache disk fails": "e2e/test_disks.py::test_a_disk_that_can_not_read_back_what_it_holds",
         "... while the kernel reads": "e2e/test_disks.py::test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself",
         "the node was killed": "e2e/test_survival.py::test_twenty_kills_under_eight_readers",

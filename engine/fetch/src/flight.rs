@@ -3,11 +3,10 @@
 use crate::object::Object;
 use crate::segment::{SEGMENT, Segment};
 use headrace_origin::{BodySink, Stop};
-use headrace_sync::Mutex;
 use headrace_sync::atomic::{AtomicBool, Ordering::Relaxed};
+use headrace_sync::{Instant, Mutex};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Called when a flight has ended, well or not.
 pub(crate) type Landed = Box<dyn FnOnce() + Send>;
@@ -47,16 +46,18 @@ impl Flight {
             shared.counters.prefetch_flights.fetch_add(1, Relaxed);
         }
         let mut sink = FlightSink { flight: self, position: self.range.start, current: None };
-        let deadline = Instant::now() + shared.config.deadline;
+        let (begun, patience) = object.flight_begins(self);
+        let deadline = std::time::Instant::now() + patience;
         let result = object.source().fetch(object.pinned(), self.range.clone(), deadline, &mut sink);
         let reached = sink.seal();
-        object.flight_ended(self, reached, result.err());
+        object.flight_ended(self, begun, reached, result.err());
         self.land();
     }
 
     /// Ends a flight that never ran.
     pub(crate) fn abandon(self: &Arc<Self>) {
-        self.object.flight_ended(self, self.range.start, Some(headrace_origin::OriginError::Cancelled));
+        let error = headrace_origin::OriginError::Cancelled;
+        self.object.flight_ended(self, Instant::now(), self.range.start, Some(error));
         self.land();
     }
 

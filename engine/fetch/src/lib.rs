@@ -19,6 +19,7 @@ mod chunks;
 mod counters;
 mod errands;
 mod error;
+mod failures;
 mod fetcher;
 mod fill;
 mod flight;

@@ -1,6 +1,7 @@
 //! One version of one object: what is present, what is on its way, who waits.
 
 use crate::at_hand::{Memory, assemble, uncovered};
+use crate::failures::Failures;
 use crate::fetcher::{ObjectSpec, Shared};
 use crate::flight::{Flight, Landed};
 use crate::layout::Layout;
@@ -18,10 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// A range that has just failed fails at once for this long, so that a loader's retries don't pile up.
-const FAILURE_MEMORY: Duration = Duration::from_secs(3);
-/// Failures remembered for one object.
-const FAILURES: usize = 64;
 /// The largest flight. Larger ones gain nothing; smaller ones cost requests.
 const FLIGHT_MAX: u64 = 8 * 1024 * 1024;
 /// A reader's own flight may go on into its prefetch by this much: one request instead of two.
@@ -38,19 +35,13 @@ struct Waiter {
     reply: Box<dyn ReadReply>,
 }
 
-struct Failure {
-    range: Range<u64>,
-    until: Instant,
-    error: ReadError,
-}
-
 #[derive(Default)]
 struct State {
     memory: Memory,
     flights: Vec<Arc<Flight>>,
     waiters: Vec<Waiter>,
     streams: Streams,
-    failures: Vec<Failure>,
+    failures: Failures,
     replaced: Option<ReadError>,
     layout: Option<Layout>,
 }
@@ -244,8 +235,8 @@ impl Object {
 
     /// The error that every missing byte of this object now gets, if any.
     pub(crate) fn standing_error(&self) -> Option<ReadError> {
-        let state = self.state.lock();
-        state.replaced.clone().or_else(|| state.failures.last().map(|f| f.error.clone()))
+        let mut state = self.state.lock();
+        state.replaced.clone().or_else(|| state.failures.last().cloned())
     }
 
     /// True while bytes from another boot are being compared with their digests before the file counts as whole.
@@ -294,14 +285,11 @@ impl Object {
         if let Some(error) = &state.replaced {
             return Some(error.clone());
         }
-        if state.failures.is_empty() {
-            return None;
-        }
-        let now = Instant::now();
-        state.failures.retain(|f| f.until > now);
-        let missing = uncovered(&state.memory, &state.flights, file, range, self.spec.size);
-        let hit = state.failures.iter().find(|f| missing.iter().any(|m| overlaps(m, &f.range)));
-        hit.map(|f| f.error.clone())
+        state.failures.last()?;
+        // What is on its way for somebody else counts as missing: the kernel asks again for a page whose read-ahead has failed, and one
+        // read would wait for two deadlines.
+        let missing = uncovered(&state.memory, &[], file, range, self.spec.size);
+        state.failures.of(&missing)
     }
 
     /// Tells, where people look for it, why an archived object can't be opened.
@@ -355,7 +343,7 @@ impl Object {
     }
 
     fn plan_prefetch(self: &Arc<Self>, state: &mut State, file: Option<&CacheFile>, ahead: &Range<u64>, flights: &mut Vec<Arc<Flight>>) {
-        if ahead.is_empty() || self.spec.archived || state.replaced.is_some() || !state.failures.is_empty() {
+        if ahead.is_empty() || self.spec.archived || state.replaced.is_some() || state.failures.last().is_some() {
             return;
         }
         let window = ahead.end - ahead.start;
@@ -442,14 +430,25 @@ impl Object {
         self.launch(flights);
     }
 
-    /// A flight has ended at `reached`; what it did not bring fails for those who wait for it.
-    pub(crate) fn flight_ended(self: &Arc<Self>, flight: &Arc<Flight>, reached: u64, error: Option<OriginError>) {
+    /// When a flight begins, and how long it may take: until the last of those who wait for it gives up, or the whole deadline while
+    /// nobody waits.
+    pub(crate) fn flight_begins(&self, flight: &Flight) -> (Instant, Duration) {
+        let limit = self.shared.config.deadline;
+        let state = self.state.lock();
+        let begun = Instant::now();
+        let last = state.waiters.iter().filter(|w| overlaps(&w.range, &flight.range)).map(|w| w.since).max();
+        (begun, limit.saturating_sub(last.map_or(Duration::ZERO, |since| begun.duration_since(since))))
+    }
+
+    /// A flight that began at `begun` has ended at `reached`; what it did not bring fails for those who wait for it. Who came while it was
+    /// under way has waited for less than it, though, and gets another flight where only time was lacking: one, for it is there when that begins.
+    pub(crate) fn flight_ended(self: &Arc<Self>, flight: &Arc<Flight>, begun: Instant, reached: u64, error: Option<OriginError>) {
         let mut answers = Vec::new();
         let mut state = self.state.lock();
         state.flights.retain(|f| !Arc::ptr_eq(f, flight));
         let left = reached / CHUNK * CHUNK..flight.range.end;
         if let Some(error) = error.filter(|_| reached < flight.range.end) {
-            self.note_failure(&mut state, &left, &error, &mut answers);
+            self.note_failure(&mut state, &left, &error, begun, &mut answers);
         }
         let file = self.file.lock().clone();
         let reach = flight.range.clone();
@@ -460,7 +459,7 @@ impl Object {
         self.send_all(answers);
     }
 
-    fn note_failure(&self, state: &mut State, left: &Range<u64>, error: &OriginError, answers: &mut Vec<Answer>) {
+    fn note_failure(&self, state: &mut State, left: &Range<u64>, error: &OriginError, begun: Instant, answers: &mut Vec<Answer>) {
         let cancelled = matches!(error, OriginError::Cancelled);
         if cancelled && !self.shared.stopping.load(Relaxed) {
             return;
@@ -469,6 +468,8 @@ impl Object {
         if let Some(part) = self.part.as_ref().filter(|_| !cancelled) {
             part.give_up();
         }
+        let lacked_time = error.ran_out_of_time();
+        let failed = take_waiters(state, |w| overlaps(&w.range, left) && !(lacked_time && w.since > begun));
         if let ReadError::Replaced(message) = &failure {
             if state.replaced.replace(failure.clone()).is_none() {
                 self.shared.counters.replaced_objects.fetch_add(1, Relaxed);
@@ -476,16 +477,10 @@ impl Object {
             }
         } else if !cancelled {
             self.shared.events.push_limited("read-failed", &self.spec.key, &failure.to_string());
-            if state.failures.len() == FAILURES {
-                state.failures.remove(0);
-            }
-            let until = Instant::now() + FAILURE_MEMORY;
-            state.failures.push(Failure { range: left.clone(), until, error: failure.clone() });
+            state.failures.note(left.clone(), failure.clone(), !lacked_time || !failed.is_empty());
         }
-        for waiter in take_waiters(state, |w| overlaps(&w.range, left)) {
-            answers.push((waiter.reply, Err(failure.clone())));
-        }
-        self.shared.counters.waiting.fetch_sub(answers.len() as u64, Relaxed);
+        self.shared.counters.waiting.fetch_sub(failed.len() as u64, Relaxed);
+        answers.extend(failed.into_iter().map(|waiter| (waiter.reply, Err(failure.clone()))));
     }
 
     /// Flights for what waiting readers lack and nobody fetches: a segment was given up, or a chunk punched, while they waited.
@@ -509,16 +504,21 @@ impl Object {
         let limit = self.shared.config.deadline;
         let mut state = self.state.lock();
         let late = take_waiters(&mut state, |w| now.duration_since(w.since) > limit);
+        if late.is_empty() {
+            return;
+        }
         let last: Arc<str> = match state.failures.last() {
-            Some(failure) => failure.error.to_string().into(),
+            Some(ReadError::Deadline { last, .. }) => Arc::clone(last),
+            Some(failure) => failure.to_string().into(),
             None => "the origin did not answer in time".into(),
         };
+        let error = ReadError::Deadline { seconds: limit.as_secs(), last };
+        for waiter in &late {
+            state.failures.note(waiter.range.clone(), error.clone(), true);
+        }
         drop(state);
         self.shared.counters.waiting.fetch_sub(late.len() as u64, Relaxed);
-        for waiter in late {
-            let error = ReadError::Deadline { seconds: limit.as_secs(), last: Arc::clone(&last) };
-            self.send((waiter.reply, Err(error)));
-        }
+        self.send_all(late.into_iter().map(|waiter| (waiter.reply, Err(error.clone()))).collect());
     }
 
     fn take_ready(&self, state: &mut State, file: Option<&CacheFile>, reach: &Range<u64>) -> Vec<Answer> {

@@ -1,6 +1,6 @@
 //! Pulling ahead of use: bounded, with progress, and resumable because what is present is skipped.
 
-use crate::{Fetcher, Object};
+use crate::{Fetcher, Object, ReadError};
 use headrace_cache::BLOCK;
 use headrace_sync::{Condvar, Instant, Mutex};
 use std::collections::VecDeque;
@@ -48,6 +48,8 @@ struct Pulled {
     missing: VecDeque<Range<u64>>,
     flying: Arc<Mutex<usize>>,
     counted: u64,
+    /// What the object last failed with; the object itself forgets it soon.
+    error: Option<ReadError>,
 }
 
 struct Gate {
@@ -106,7 +108,7 @@ fn begin(object: Arc<Object>, progress: &mut WarmProgress) -> Pulled {
     let held = object.cache_file().map_or(0, |f| f.present_bytes());
     progress.bytes += held;
     let missing = missing_pieces(&object);
-    Pulled { object, again: true, missing, flying: Arc::default(), counted: held }
+    Pulled { object, again: true, missing, flying: Arc::default(), counted: held, error: None }
 }
 
 fn missing_pieces(object: &Arc<Object>) -> VecDeque<Range<u64>> {
@@ -131,7 +133,8 @@ fn launch(open: &mut VecDeque<Pulled>, gate: &Arc<Gate>) -> bool {
             if *gate.flying.lock() >= IN_FLIGHT {
                 return launched;
             }
-            if pulled.object.standing_error().is_some() {
+            if let Some(error) = pulled.object.standing_error() {
+                pulled.error = Some(error);
                 pulled.missing.clear();
                 break;
             }
@@ -158,6 +161,7 @@ fn launch(open: &mut VecDeque<Pulled>, gate: &Arc<Gate>) -> bool {
 fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &mut Vec<WarmFailure>) {
     open.retain_mut(|pulled| {
         let object = &pulled.object;
+        pulled.error = object.standing_error().or_else(|| pulled.error.take());
         // Asked before completeness: the last bytes may be kept between the two questions.
         let waiting = !pulled.missing.is_empty() || *pulled.flying.lock() > 0 || object.busy() || object.awaits_check();
         // And completeness before what is held: a file that counts as whole counts with all its bytes.
@@ -172,7 +176,7 @@ fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &m
         if waiting {
             return true;
         }
-        if std::mem::take(&mut pulled.again) && object.standing_error().is_none() {
+        if std::mem::take(&mut pulled.again) && pulled.error.is_none() {
             pulled.missing = missing_pieces(object);
             if !pulled.missing.is_empty() {
                 return true;
@@ -181,9 +185,9 @@ fn settle(open: &mut VecDeque<Pulled>, progress: &mut WarmProgress, failures: &m
         let message = if object.spec().archived {
             "in an archive storage class; restore it in the bucket first".to_owned()
         } else {
-            object.standing_error().map_or_else(
+            pulled.error.as_ref().map_or_else(
                 || "the cache could not keep it: no room, or the disk failed; see `headrace status`".to_owned(),
-                |e| e.to_string(),
+                ToString::to_string,
             )
         };
         failures.push(WarmFailure { key: object.spec().key.clone(), message });

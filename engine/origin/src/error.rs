@@ -106,6 +106,11 @@ impl OriginError {
         ) && !matches!(self, Self::Server { status, .. } if (*status >= 500 && *status != 501) || *status == 408)
     }
 
+    /// True when nothing but time was lacking: the next try may succeed.
+    pub fn ran_out_of_time(&self) -> bool {
+        matches!(self, Self::Deadline { .. } | Self::Unreachable { .. })
+    }
+
     pub(crate) fn broken(error: &io::Error) -> Self {
         let cause = match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no byte for too long".to_owned(),

@@ -3,6 +3,7 @@
 //! they show and what they do not.
 
 mod ends;
+mod late;
 mod memory;
 mod reads;
 mod source;

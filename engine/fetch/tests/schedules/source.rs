@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use headrace_fetch::Source;
 use headrace_origin::{BodySink, OriginError, Pinned};
-use headrace_sync::Mutex;
+use headrace_sync::{Condvar, Mutex};
 
 /// No multiple of a chunk: flights end inside one.
 const PIECE: usize = 40_000;
@@ -30,6 +30,15 @@ pub enum Fault {
     Breaks(u64),
     /// The object turns out replaced.
     Replaced,
+    /// Nothing comes until the test lets it end, and then its time is over.
+    Late,
+}
+
+/// Requests of a source that is out of reach.
+#[derive(Default)]
+struct Late {
+    begun: usize,
+    let_go: usize,
 }
 
 #[derive(Default)]
@@ -37,6 +46,9 @@ pub struct Scripted {
     under_way: Mutex<Vec<Range<u64>>>,
     faults: Mutex<VecDeque<Fault>>,
     sent: Mutex<u64>,
+    requests: Mutex<usize>,
+    late: Mutex<Late>,
+    changed: Condvar,
 }
 
 impl Scripted {
@@ -49,7 +61,37 @@ impl Scripted {
         *self.sent.lock()
     }
 
+    pub fn requests(&self) -> usize {
+        *self.requests.lock()
+    }
+
+    /// Waits until so many requests have begun that are late.
+    pub fn until_late(&self, count: usize) {
+        let mut late = self.late.lock();
+        while late.begun < count {
+            self.changed.wait(&mut late);
+        }
+    }
+
+    /// Ends one of them.
+    pub fn let_go(&self) {
+        self.late.lock().let_go += 1;
+        self.changed.notify_all();
+    }
+
+    fn out_of_reach(&self) -> OriginError {
+        let mut late = self.late.lock();
+        late.begun += 1;
+        self.changed.notify_all();
+        while late.let_go == 0 {
+            self.changed.wait(&mut late);
+        }
+        late.let_go -= 1;
+        OriginError::Deadline { object: "o".into(), last: "as the test wants".into() }
+    }
+
     fn begin(&self, range: &Range<u64>) {
+        *self.requests.lock() += 1;
         let mut under_way = self.under_way.lock();
         let twice = under_way.iter().find(|other| other.start < range.end && range.start < other.end);
         assert!(twice.is_none(), "{range:?} is asked for while {twice:?} is under way");
@@ -65,6 +107,7 @@ impl Scripted {
         let fault = self.faults.lock().pop_front();
         let stop = match fault {
             Some(Fault::Replaced) => return Err(OriginError::Replaced { object: "o".into() }),
+            Some(Fault::Late) => return Err(self.out_of_reach()),
             Some(Fault::Breaks(bytes)) => range.end.min(range.start + bytes),
             None => range.end,
         };

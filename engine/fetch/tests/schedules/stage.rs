@@ -45,6 +45,10 @@ struct Reply {
 
 impl Stage {
     pub fn new(cache_bytes: u64, source: Scripted) -> Stage {
+        Stage::with_deadline(cache_bytes, source, Duration::from_secs(3600))
+    }
+
+    pub fn with_deadline(cache_bytes: u64, source: Scripted, deadline: Duration) -> Stage {
         let directory = tempfile::tempdir_in("/dev/shm").expect("/dev/shm is a file system in memory");
         let cache = Cache::open(CacheConfig {
             directories: vec![CacheDirectory { path: directory.path().join("cache"), limit_bytes: cache_bytes }],
@@ -58,7 +62,7 @@ impl Stage {
         .expect("the directory is ours");
         // In the model time may pass at any moment, so a time-out says nothing; what never ends is found by the clock.
         while !cache.wait_scanned(Duration::from_secs(1)) {}
-        let config = FetchConfig { memory_bytes: MEMORY, workers: 3, writers: 1, deadline: Duration::from_secs(3600) };
+        let config = FetchConfig { memory_bytes: MEMORY, workers: 3, writers: 1, deadline };
         let fetcher = Fetcher::start(cache, config).expect("threads are to be had");
         Stage { directory, fetcher, source: Arc::new(source), tally: Arc::default() }
     }
