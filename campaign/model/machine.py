@@ -29,7 +29,9 @@ NAMES = ["a", "b", "d/a", "d/e/b", "d/c"]
 SIZES = [0, 1, 4095, 4097, 65_537, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 5]
 LENGTHS = [1, 4096, 65_536, 1_000_003]
 HANDLES_MAX = 12
-KILLS_MAX = 10  # of a sequence: many in a row take seconds each, and are what the trial `kills` is for
+# Of a sequence: many in a row take seconds each, and are what the trial `kills` is for.
+KILLS_MAX = 10
+RESTARTS_MAX = 2
 VICTIMS = ["pid", "keeper_pid", "pid"]
 AGAIN = 2  # of what is open, read again after each operation
 FAULTS = [0.4, 0.6, 0.2, 0.0]  # shares of ranged GETs
@@ -53,7 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.bucket = self.world.bucket()
         self.handles: list[Handle] = []
         self.mounts: list[Mounted] = []
-        self.turn = self.kills = 0
+        self.turn = self.kills = self.restarts = 0
 
     # What happens in the bucket
 
@@ -140,14 +142,13 @@ class Machine(RuleBasedStateMachine):
 
     # What goes wrong on the machine
 
-    @rule(victim=st.sampled_from([*VICTIMS, *VICTIMS, "restart"]))
+    @precondition(lambda self: self.kills < KILLS_MAX)
+    @rule(victim=st.sampled_from(VICTIMS))
     def end(self, victim: str) -> None:
-        """Kills a process that answers nobody at the moment; or everything ends in good order, and another node adopts the cache."""
-        if victim == "restart":
-            self._restart()
-        else:
-            self._kill(victim)
+        """Kills a process that answers nobody at the moment."""
+        self._kill(victim)
 
+    @precondition(lambda self: self.kills < KILLS_MAX)
     @rule(victim=st.sampled_from(VICTIMS), index=which, waiting=some_reads)
     def kill(self, victim: str, index: int, waiting: list[Read]) -> None:
         """Kills a process while programs wait for bytes that are nowhere but in the bucket, which holds them back."""
@@ -161,21 +162,20 @@ class Machine(RuleBasedStateMachine):
             held.enter_context(self.world.origin.holding())
             with self._reading(waiting, fresh + self.handles) as processes:
                 unanswered = self._all_wait(processes)
-                if self._kill(victim):
-                    self.world.unanswered += unanswered
+                self._kill(victim)
+                self.world.unanswered += unanswered
                 held.close()
 
-    def _kill(self, victim: str) -> bool:
-        """False when there were enough."""
+    def _kill(self, victim: str) -> None:
         self.kills += 1
-        if self.kills > KILLS_MAX:
-            self._note("kill left out")
-            return False
         self._note("kill of the node" if victim == "pid" else "kill of the keeper")
         self.world.kill(victim)
-        return True
 
-    def _restart(self) -> None:
+    @precondition(lambda self: self.restarts < RESTARTS_MAX)
+    @rule()
+    def restart(self) -> None:
+        """Everything ends in good order, and another node adopts the cache."""
+        self.restarts += 1
         self._note("restart")
         for mount in reversed(list(self.mounts)):
             self._umount(mount)

@@ -64,6 +64,51 @@ PROVED_BY = {
     },
 }
 
+# What is told in prose: a paragraph or an item of a list, by its beginning → the tests.
+TOLD = {
+    "A mount is a read-only": [
+        "docs/test_semantics.py::test_the_mount_has_the_options_that_the_page_says",
+        "docs/test_semantics.py::test_every_call_does_what_the_page_says",
+    ],
+    "`s3://BUCKET/qwen` shows": [
+        "e2e/test_flat_store.py::test_every_key_is_a_path_or_skipped_by_rule",
+        "e2e/test_bad_input.py::test_one_message",
+    ],
+    "Stored bytes are shown": [
+        "e2e/test_flat_store.py::test_a_stored_encoding_is_not_undone",
+        "e2e/test_flat_store.py::test_archived_objects_are_listed_and_refused_at_open",
+    ],
+    "A mount shows one snapshot.": ["e2e/test_thin_line.py::test_refresh_and_rollback_switch_what_is_looked_up_and_leave_what_is_open"],
+    "`headrace refresh` lists": [
+        "e2e/test_thin_line.py::test_refresh_and_rollback_switch_what_is_looked_up_and_leave_what_is_open",
+        "e2e/test_flat_store.py::test_a_directory_that_is_held_never_shows_two_versions",
+        "e2e/test_thin_line.py::test_a_pinned_mount_never_shows_another_version",
+    ],
+    "Two mounts of one prefix": ["e2e/test_thin_line.py::test_two_versions_side_by_side"],
+    "A range that has just failed": [
+        "e2e/test_failing_origin.py::test_a_range_that_stalled_fails_at_once_for_a_while",
+        "../engine/fetch/tests/schedules/late.rs::what_was_fetched_ahead_in_vain_fails_nobody_who_comes_later",
+        "../engine/fetch/tests/schedules/late.rs::who_joins_a_request_late_gets_another",
+    ],
+    "Of signals:": [
+        "e2e/test_signals.py::test_a_signal_that_is_handled_ends_no_read",
+        "e2e/test_signals.py::test_a_signal_that_a_waiting_reader_dies_of_ends_it_at_once",
+        "e2e/test_signals.py::test_a_reader_that_handled_a_signal_can_still_be_killed",
+        "e2e/test_signals.py::test_a_signal_that_waits_for_the_page",
+        "e2e/test_signals.py::test_a_reader_that_the_node_cannot_see_is_let_go_at_any_signal",
+    ],
+    "A first read waits": ["e2e/test_signals.py::test_a_signal_that_is_handled_ends_no_read"],
+    "A file of 1 MiB or more is read past": ["e2e/test_switch.py::test_an_incomplete_large_file_is_read_past_the_page_cache"],
+    "A complete file of 1 MiB or more": [
+        "e2e/test_thin_line.py::test_complete_files_are_read_by_the_kernel_itself",
+        "e2e/test_switch.py::test_descriptors_and_mappings_open_across_the_switch",
+    ],
+    "A descriptor opened with `O_DIRECT`": [
+        "docs/test_semantics.py::test_direct_reads_out_of_line_are_as_on_the_file_system_of_the_cache_once_the_kernel_reads_it"
+    ],
+    "The cache may give up": ["e2e/test_eviction.py::test_a_file_larger_than_the_cache"],
+}
+
 
 def rows(heading: str) -> list[str]:
     """First cells of a section's table, without its head."""
@@ -71,15 +116,34 @@ def rows(heading: str) -> list[str]:
     return [line.split(" | ")[0].removeprefix("| ") for line in section.splitlines() if line.startswith("| ")][1:]
 
 
+def prose() -> list[str]:
+    """Paragraphs and items of lists."""
+    parts = [part.strip() for block in PAGE.read_text().split("\n\n") for part in re.split(r"(?m)^- ", block)]
+    return [part for part in parts if part and part[0] not in "#|"]
+
+
+def assert_exists(proof: str) -> None:
+    file, _, name = proof.partition("::")
+    assert re.search(rf"\b(def|fn) {name}\(", (PAGE.parents[1] / "tests" / file).read_text()), proof
+
+
+def assert_told_once(told: list[str], starts: list[str]) -> None:
+    found = {text: [start for start in starts if text.startswith(start)] for text in told}
+    assert {text: each for text, each in found.items() if len(each) != 1} == {}
+    assert sorted(start for each in found.values() for start in each) == sorted(starts)
+
+
 @pytest.mark.parametrize("heading", sorted(PROVED_BY))
 def test_every_line_that_takes_a_story_has_its_test(heading: str) -> None:
-    proofs = PROVED_BY[heading]
-    found = {row: [start for start in proofs if row.startswith(start)] for row in rows(heading)}
-    assert {row: starts for row, starts in found.items() if len(starts) != 1} == {}
-    assert sorted(start for starts in found.values() for start in starts) == sorted(proofs)
-    for proof in proofs.values():
-        file, _, name = proof.partition("::")
-        assert re.search(rf"\b(def|fn) {name}\(", (PAGE.parents[1] / "tests" / file).read_text()), proof
+    assert_told_once(rows(heading), list(PROVED_BY[heading]))
+    for proof in PROVED_BY[heading].values():
+        assert_exists(proof)
+
+
+def test_every_paragraph_has_its_tests() -> None:
+    assert_told_once(prose(), list(TOLD))
+    for proof in (proof for proofs in TOLD.values() for proof in proofs):
+        assert_exists(proof)
 
 
 def stated() -> dict[str, str]:

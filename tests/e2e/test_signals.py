@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -150,6 +151,19 @@ def test_a_reader_that_handled_a_signal_can_still_be_killed(headrace: Headrace, 
         assert_ends(reader, ends)
 
 
+@pytest.mark.parametrize(("number", "handles"), [(signal.SIGQUIT, "no"), (signal.SIGTERM, "yes")])
+def test_a_signal_that_waits_for_the_page(headrace: Headrace, origin: Origin, number: signal.Signals, handles: str) -> None:
+    """As of a local file: the kernel leaves one that dumps core, and one beside a signal that is handled, until the page is there."""
+    path = mounted(headrace, origin, SMALL, "", late=3)
+    with a_waiting_reader(path, origin, handles=handles) as reader:
+        if handles == "yes":
+            reader.send_signal(signal.SIGALRM)
+        reader.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            reader.wait(0.5)
+        assert reader.wait(10) == -number
+
+
 @pytest.mark.parametrize("mask", ["", "resend"])
 def test_a_reader_that_handled_a_signal_can_be_killed_after_the_node_was(headrace: Headrace, origin: Origin, mask: str) -> None:
     path = mounted(headrace, origin, LARGE, mask, late=60)
@@ -162,3 +176,30 @@ def test_a_reader_that_handled_a_signal_can_be_killed_after_the_node_was(headrac
         wait_until("the read reaches it", lambda: headrace.counters()["reads_waiting"] > 0)
         assert waits(reader.pid)
         assert_ends(reader, signal.SIGKILL)
+
+
+@contextmanager
+def elsewhere() -> Iterator[int]:
+    """A process in a pid and mount namespace of its own, which sees itself and what is started beside it, and nothing else."""
+    command = ["unshare", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child", "sh", "-c", "echo begun; exec sleep 600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout is not None
+        assert outer.stdout.readline() == "begun\n"
+        yield int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text())
+        outer.kill()
+
+
+def test_a_reader_that_the_node_cannot_see_is_let_go_at_any_signal(headrace: Headrace, origin: Origin) -> None:
+    """It is of another pid namespace. Whether it dies of the signal the node can't find out, and one that can't be killed would be worse."""
+    with elsewhere() as inside:
+        headrace.prefix = ["nsenter", f"--target={inside}", "--mount", "--pid", "--"]
+        path = mounted(headrace, origin, LARGE, "", late=60)
+        enter = ["nsenter", f"--target={inside}", "--mount", "--"]
+        done = subprocess.run(
+            [*enter, sys.executable, "-c", READS, str(path), str(LARGE), "restart", "0.3"], capture_output=True, text=True, check=True, timeout=30
+        )
+        assert done.stdout.split()[:2] == ["-1", str(errno.EINTR)]
+        assert headrace.counters()["interrupted_reads_total"] >= 1
+        headrace.run("umount", str(path.parent))
+        wait_until("the end of node and keeper", lambda: not headrace.processes())
+        headrace.prefix = []

@@ -84,6 +84,21 @@ def test_every_way_of_reading_cold_and_complete(headrace: Headrace, bucket: Buck
     assert headrace.counters()["origin_body_bytes_total"] == SIZE
 
 
+def test_an_incomplete_large_file_is_read_past_the_page_cache(headrace: Headrace, bucket: Bucket) -> None:
+    """Where the kernel can change over to the cache file later: no page may be left that it would have to agree with."""
+    bucket.put("m/large", SIZE)
+    bucket.put("m/small", MIB - 1)
+    directory = headrace.mount(bucket.uri("m"))
+    for name, expected in (("large", 5 if headrace.passthrough else 1), ("small", 1)):
+        with (directory / name).open("rb", buffering=0) as file:
+            before = headrace.counters()["mount_reads_total"]
+            for _ in range(5):
+                assert len(os.pread(file.fileno(), 4096, 0)) == 4096
+            asked = headrace.counters()["mount_reads_total"] - before
+        # Of pages the kernel may want more, ahead of the reader.
+        assert asked == 5 if expected == 5 else asked < 5, f"{name}: {asked} requests for five reads of one page"
+
+
 def test_descriptors_and_mappings_open_across_the_switch(headrace: Headrace, bucket: Bucket) -> None:
     data = bucket.put("m/a", SIZE)
     path = headrace.mount(bucket.uri("m")) / "a"
