@@ -15,6 +15,7 @@ import pytest
 
 import headrace
 from control.conftest import Origins, Place
+from headrace.testing.content import content
 from headrace.testing.faults import Fault
 from headrace.testing.nodes import SimulatedNode
 from headrace.testing.origin import Origin, failing_origin
@@ -143,6 +144,38 @@ def test_a_kept_version_tells_what_of_it_nobody_can_get_any_more(fleet: Fleet, f
     bucket.put("qwen/other", b"x")
     fleet.place.admin.refresh("qwen", "zj-1")
     until("it is lost", lambda: whole() == "not retrievable")
+
+
+def test_what_a_kept_version_holds_stays_where_room_is_wanted(fleet: Fleet, failing_origin_of_qwen: Origin) -> None:
+    """The bucket keeps no versions: what is displaced nobody can get any more."""
+    own = fleet.node("gpu-1", HEADRACE_CACHE_SIZE="32Mi")
+    bucket, access = failing_origin_of_qwen.bucket("models"), failing_origin_of_qwen.access
+    keys = {"access_key": access.access_key, "secret_key": access.secret_key}
+    fleet.place.admin.create_volume({"name": "qwen", "endpoint": access.endpoint, "bucket": "models", "directory": "qwen", "credentials": keys})
+    bucket.put("qwen/model", content(1, 0, 4 * MIB))
+    fleet.start()
+    fleet.until("active")
+    bucket.put("qwen/model", content(2, 0, 4 * MIB))
+    fleet.place.admin.refresh("qwen", "zj-1")
+    until("version 2", lambda: fleet.shown()["current"] == 2 and fleet.shown()["state"] == "active")
+    # Other models, read through a mount of their own, several times as large as the cache.
+    other = failing_origin_of_qwen.bucket("others")
+    for number in range(8):
+        other.put(f"m/{number}", content(3, 0, 8 * MIB + number))
+    own.environment.update(
+        AWS_ACCESS_KEY_ID=access.access_key, AWS_SECRET_ACCESS_KEY=access.secret_key, AWS_ENDPOINT_URL=access.endpoint, AWS_REGION="us-east-1"
+    )
+    mounted = own.mount("s3://others/m")
+    for number in range(8):
+        assert len((mounted / str(number)).read_bytes()) == 8 * MIB + number
+    entries = json.loads(own.run("cache", "ls", "--json").stdout)
+    assert [entry["complete"] for entry in entries if entry["key"] == "qwen/model"] == [True, True], entries
+    fleet.place.admin.roll_back("qwen", "zj-1", 1)
+    until("version 1", lambda: fleet.shown()["current"] == 1 and fleet.shown()["state"] == "active")
+    # Let go of, it goes.
+    own.run("umount", str(mounted))
+    fleet.place.admin.release("qwen", "zj-1")
+    until("nothing of it is cached", lambda: not any(key.startswith("qwen/") for key in _cached(own)))
 
 
 def test_a_killed_node_goes_on_while_the_control_plane_is_away(fleet: Fleet, origins: Origins) -> None:

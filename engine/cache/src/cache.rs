@@ -1,5 +1,6 @@
 //! The cache as its users see it: opened once by the node that owns the directories, shared by all threads.
 
+use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -159,6 +160,14 @@ impl Cache {
     /// [`CacheError::Object`] when the disk refuses.
     pub fn set_pinned(&self, identity: &ObjectIdentity, pinned: bool) -> Result<(), CacheError> {
         self.file(identity)?.set_pinned(pinned)
+    }
+
+    /// None of these objects is evicted to make room or for its age, until the next set is given; when it is asked for, it goes all the
+    /// same. Remembered by nobody: a new process has to be told again.
+    pub fn protect(&self, ids: &HashSet<ObjectId>) {
+        for directory in &self.shared.directories {
+            directory.ledger.lock().protect(ids.clone());
+        }
     }
 
     /// Compares every full block with its digest; with `repair` wrong ones are dropped. `progress` is told files

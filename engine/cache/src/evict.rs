@@ -141,7 +141,7 @@ impl Shared {
         let mut blocks: Vec<(u32, usize, usize)> = Vec::new();
         for (index, file) in files.iter().enumerate() {
             let in_use = file.is_held() || writer.is_some_and(|writer| writer.id() == file.id());
-            if in_use && file.may_be_punched(directory) {
+            if in_use && file.may_be_punched(directory) && !directory.ledger.lock().is_protected(&file.id()) {
                 blocks.extend(file.presence.used_blocks().map(|(used, block)| (used, index, block)));
             }
         }

@@ -24,8 +24,10 @@ pub type Turn = (u64, ObjectId);
 #[derive(Default)]
 pub struct Ledger {
     entries: HashMap<ObjectId, Entry>,
-    /// Everything not pinned, oldest use first.
+    /// Everything neither pinned nor protected, oldest use first.
     order: BTreeSet<Turn>,
+    /// What stays as if it were pinned, for as long as this process says so.
+    protected: HashSet<ObjectId>,
     allocated: u64,
     complete_files: u64,
     /// Promised to writers that have not written yet.
@@ -74,7 +76,7 @@ impl Ledger {
         self.forget(&id);
         self.allocated += entry.allocated;
         self.complete_files += u64::from(entry.complete);
-        if !entry.pinned {
+        if !entry.pinned && !self.protected.contains(&id) {
             self.order.insert((entry.last_used, id));
         }
         self.entries.insert(id, entry);
@@ -110,6 +112,21 @@ impl Ledger {
         if let Some(entry) = self.get(&id).filter(|entry| entry.last_used < last_used) {
             self.set(id, Entry { last_used, ..entry });
         }
+    }
+
+    /// From now on these stay, and what was protected before may go.
+    pub fn protect(&mut self, ids: HashSet<ObjectId>) {
+        let before = std::mem::replace(&mut self.protected, ids);
+        let changed: Vec<_> = before.symmetric_difference(&self.protected).copied().collect();
+        for id in changed {
+            if let Some(entry) = self.get(&id) {
+                self.set(id, entry);
+            }
+        }
+    }
+
+    pub fn is_protected(&self, id: &ObjectId) -> bool {
+        self.protected.contains(id)
     }
 
     /// The file to evict next, after `turn` in order.
@@ -155,6 +172,20 @@ mod tests {
         assert_eq!(ledger.next(Some((5, id(1)))).unwrap().0, (9, id(2)));
         assert_eq!(ledger.next(Some((9, id(2)))), None);
         assert_eq!(ledger.total(), 60);
+    }
+
+    #[test]
+    fn what_is_protected_has_no_turn_until_it_is_no_more() {
+        let mut ledger = Ledger::default();
+        ledger.set(id(1), entry(10, 5));
+        ledger.protect(HashSet::from([id(1), id(2)]));
+        ledger.set(id(2), entry(20, 3));
+        ledger.touch(id(1), 6);
+        assert_eq!(ledger.next(None), None);
+        ledger.protect(HashSet::from([id(2)]));
+        assert_eq!(ledger.next(None).unwrap().0, (6, id(1)));
+        assert_eq!(ledger.next(Some((6, id(1)))), None);
+        assert_eq!((ledger.total(), ledger.files()), (30, 2));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::Duration;
@@ -54,6 +55,29 @@ fn pins_survive_a_restart_even_of_what_is_not_cached() {
     assert_eq!(cache.evict(&identity.id()).unwrap(), 0, "a pin holds against a request too");
     cache.set_pinned(&identity, false).unwrap();
     assert!(cache.evict(&identity.id()).unwrap() >= 3 * BLOCK);
+}
+
+#[test]
+fn what_is_protected_stays_until_it_is_asked_for_or_protected_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), LIMIT, BOOT);
+    let [kept, part] = [object("kept", 3 * BLOCK), object("part", 9 * BLOCK)];
+    cache.protect(&HashSet::from([kept.id(), part.id()]));
+    fill(&cache.file(&kept).unwrap());
+    let incomplete = cache.file(&part).unwrap();
+    let hold = incomplete.hold();
+    assert_eq!(write(&incomplete, 0..3 * BLOCK), Kept::Yes);
+    fill(&cache.file(&object("x", 6 * BLOCK)).unwrap());
+    fill(&cache.file(&object("y", 6 * BLOCK)).unwrap());
+    assert!(cache.peek(&kept.id()).unwrap().complete);
+    assert_eq!(incomplete.present_bytes(), 3 * BLOCK, "nothing of it was punched");
+    assert!(cache.peek(&object("x", 6 * BLOCK).id()).is_none());
+
+    assert!(cache.evict(&kept.id()).unwrap() >= 3 * BLOCK, "asked for it goes");
+    cache.protect(&HashSet::new());
+    drop(hold);
+    fill(&cache.file(&object("all", 14 * BLOCK)).unwrap());
+    assert!(cache.peek(&part.id()).is_none());
 }
 
 #[test]

@@ -89,6 +89,15 @@ impl Engine {
         })
     }
 
+    /// These files stay until others are named; asked for, they go all the same.
+    fn cache_protect(&self, py: Python<'_>, ids: Vec<String>) -> PyResult<()> {
+        py.detach(|| {
+            let ids = ids.iter().map(|id| parse(id)).collect::<PyResult<_>>()?;
+            self.cache.protect(&ids);
+            Ok(())
+        })
+    }
+
     /// Checks every digest; bad blocks are dropped and fetched again when asked for.
     fn cache_verify<'py>(&self, py: Python<'py>, progress: Py<PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let report = py.detach(|| {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ class Tools:
     snapshots: Snapshots
     room: Room
     tell: Callable[[], None]
+    planned: Callable[[object, Iterable[str]], None]  # told by a hold which objects it is about
 
 
 class Hold:
@@ -73,6 +74,7 @@ class Hold:
         self._version = version
         self._backoff = Backoff()
         self._keys_anew = False
+        self._told: Plan | None = None
 
     def run(self) -> None:
         """One pass: looks what is missing and pulls it. `due` says when to come again."""
@@ -86,6 +88,8 @@ class Hold:
             self._failed(error)
         finally:
             self.running = False
+            if self.stop.is_set():
+                self._tools.planned(self, ())
             self._tools.tell()
 
     def _failed(self, error: Exception) -> None:
@@ -128,6 +132,11 @@ class Hold:
             plan = Plan(paths, None, wanted["bytes"]) if wanted["bytes"] <= left else fitting(_sizes(snapshot, paths), paths, left)
             if not self.stop.is_set():
                 share.planned[self.item.id] = plan.bytes
+        if plan != self._told:
+            self._told = plan
+            chosen = plan.paths if plan.pulled is None else plan.pulled
+            everything = plan.pulled is None or plan.pulled
+            self._tools.planned(self, self._tools.engine.cache_ids(name, snapshot, list(chosen)) if everything else [])
         return plan
 
     def _missing(self, name: str, snapshot: str, plan: Plan) -> int:
@@ -182,6 +191,8 @@ class Holding:
                 del self._holds[identifier]
                 with self._tools.room.lock:
                     self._tools.room.planned.pop(identifier, None)
+                if not hold.running:
+                    self._tools.planned(hold, ())
         self._ending = [hold for hold in self._ending if hold.running]
 
     def step(self, desired: Desired) -> None:

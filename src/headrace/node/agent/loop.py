@@ -25,6 +25,7 @@ from headrace.node.agent.desired import Desired, Last, parse
 from headrace.node.agent.identity import Identity
 from headrace.node.agent.kept import KeptVersions
 from headrace.node.agent.origins import Origins, name_of
+from headrace.node.agent.protecting import Protecting
 from headrace.node.agent.releasing import Releasing
 from headrace.node.agent.room import Room
 from headrace.node.agent.snapshots import Snapshots, spelled
@@ -83,9 +84,12 @@ class Agent:
         self._listings = listing.Listings(listing_tools, self._workers[0], lambda: self._telling.soon())
         self._comparisons = Comparisons(listing_tools, self._workers[0])
         self._checks = Checks(self._control, self._workers[3])
-        self._kept = KeptVersions(listing_tools, self._workers[2])
         room = Room(node.engine, node.settings.cache_reserve)
-        tools = holding.Tools(node.engine, node.settings, self._origins, self._snapshots, room, lambda: self._telling.soon())
+        protecting = Protecting(node.engine, room)
+        self._kept = KeptVersions(listing_tools, self._workers[2], protecting, self._wake.set)
+        tools = holding.Tools(
+            node.engine, node.settings, self._origins, self._snapshots, room, lambda: self._telling.soon(), protecting.planned
+        )  # fmt: skip
         self._holding = holding.Holding(tools, self._workers[1])
         self._releasing = Releasing(node, self._snapshots)
         self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active, self._kept.told)
@@ -221,8 +225,9 @@ class Agent:
         released = not self._holding.ending() and self._releasing.step(desired.digests, missing)
         for item in desired.items:
             self._origins.limit(item.origin)
-        self._holding.step(desired)
-        self._kept.step(desired)
+        # Looked at first: what was held until now is a kept version, and is protected before anything takes its room.
+        if self._kept.step(desired):
+            self._holding.step(desired)
         return bool(missing), released
 
     def _fetch(self, desired: Desired) -> frozenset[tuple[str, str]]:
