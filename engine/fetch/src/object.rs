@@ -159,6 +159,11 @@ impl Object {
         }
     }
 
+    /// Its door was given to a reader, who reads it without us from now on.
+    pub fn was_handed_out(&self) {
+        self.source.handed_out(self.spec.size);
+    }
+
     /// Answers `reply` with `len` bytes from `offset` (fewer at the end of the object), now or later. Never
     /// waits. `token` names the read for [`Object::interrupt`]; it must be unique among the waiting reads.
     pub fn read(self: &Arc<Self>, offset: u64, len: u64, token: u64, reply: Box<dyn ReadReply>) {
@@ -551,6 +556,7 @@ impl Object {
         let counters = &self.shared.counters;
         match result {
             Ok(pieces) => {
+                self.source.answered(pieces.iter().map(|piece| piece.len() as u64).sum());
                 for piece in &pieces {
                     match piece {
                         Piece::Memory { segment, len, .. } => {

@@ -11,10 +11,28 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Whatever kept the range from arriving whole; bytes already given to the sink are right and count.
     fn fetch(&self, object: &Pinned, range: Range<u64>, deadline: Instant, sink: &mut dyn BodySink) -> Result<(), OriginError>;
+
+    /// A reader was answered with so many bytes of it, wherever they came from.
+    fn answered(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// A complete file of so many bytes was opened for a reader to read it without us.
+    fn handed_out(&self, bytes: u64) {
+        let _ = bytes;
+    }
 }
 
 impl Source for Origin {
     fn fetch(&self, object: &Pinned, range: Range<u64>, deadline: Instant, sink: &mut dyn BodySink) -> Result<(), OriginError> {
         self.get_range(object, range, deadline, sink)
+    }
+
+    fn answered(&self, bytes: u64) {
+        self.count_answered(bytes);
+    }
+
+    fn handed_out(&self, bytes: u64) {
+        self.count_handed_out(bytes);
     }
 }

@@ -199,6 +199,7 @@ impl Connection<'_> {
     fn descriptor(&mut self, handle: u32) -> io::Result<()> {
         let Some(object) = self.files.get(&handle) else { return self.unknown(handle) };
         let Some(door) = object.door() else { return self.answer(&[0]) };
+        object.was_handed_out();
         let mut frame = header(OK, 1)?.to_vec();
         frame.push(1);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

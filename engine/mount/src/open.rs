@@ -58,6 +58,7 @@ impl Mount {
         match self.open_passthrough(unique & !UNIQUE_RESEND, raw, &object) {
             Ok(id) => {
                 self.counters.passthrough_opens.fetch_add(1, Relaxed);
+                object.was_handed_out();
                 self.reply_open(unique, open::PASSTHROUGH, id);
             }
             // The kernel answers ESTALE by looking the name up again, which gives the file under the id it now has.

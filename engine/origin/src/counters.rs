@@ -49,6 +49,10 @@ counters! {
     first_byte_nanoseconds,
     /// Ranged GETs that the sum counts.
     first_bytes,
+    /// Bytes that readers were answered with, from the cache or the network.
+    answered_bytes,
+    /// Bytes of complete files at each time they were opened to be read without the node.
+    handed_out_bytes,
 }
 
 impl Live {

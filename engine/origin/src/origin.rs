@@ -113,6 +113,16 @@ impl Origin {
         self.counters.values()
     }
 
+    /// Counts bytes of this origin that a reader was answered with.
+    pub fn count_answered(&self, bytes: u64) {
+        Live::add(&self.counters.answered_bytes, bytes);
+    }
+
+    /// Counts a complete file that was opened to be read without the node.
+    pub fn count_handed_out(&self, bytes: u64) {
+        Live::add(&self.counters.handed_out_bytes, bytes);
+    }
+
     /// Aborts what runs and refuses what comes.
     pub fn shutdown(&self) {
         self.pool.stop();

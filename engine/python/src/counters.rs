@@ -1,6 +1,7 @@
 //! Counters and events.
 
 use crate::engine::Engine;
+use headrace_origin::OriginCounters;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::HashMap;
@@ -41,6 +42,13 @@ impl Engine {
             }
         }
         all
+    }
+
+    /// By origin: bytes received from it, bytes that readers were answered with, and bytes of files at each opening that left the node out.
+    fn traffic(&self) -> HashMap<String, (u64, u64, u64)> {
+        let origins = self.origins.lock();
+        let of = |counters: OriginCounters| (counters.body_bytes, counters.answered_bytes, counters.handed_out_bytes);
+        origins.iter().map(|(name, origin)| (name.clone(), of(origin.counters()))).collect()
     }
 
     fn events<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyDict>>> {

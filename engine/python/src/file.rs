@@ -108,7 +108,11 @@ impl File {
     /// A read-only descriptor of the complete cache file, which the caller closes; None while it is incomplete.
     fn descriptor(&self, py: Python<'_>) -> PyResult<Option<RawFd>> {
         match &self.0 {
-            Way::Local(object) => py.detach(|| object.door()).map(|door| own_copy(door.as_raw_fd())).transpose(),
+            Way::Local(object) => {
+                let Some(door) = py.detach(|| object.door()) else { return Ok(None) };
+                object.was_handed_out();
+                own_copy(door.as_raw_fd()).map(Some)
+            }
             Way::Remote(file) => {
                 let fd = py.detach(|| file.descriptor()).map_err(from_handout)?;
                 Ok(fd.map(IntoRawFd::into_raw_fd))

@@ -52,6 +52,8 @@ METRICS: dict[str, str] = {
     "origin_errors_total": "Requests that failed for good.",
     "origin_first_byte_nanoseconds_total": "Time from request to first byte, summed over ranged GETs.",
     "origin_first_bytes_total": "Ranged GETs that this sum counts.",
+    "origin_answered_bytes_total": "Bytes that readers were answered with, from the cache or the network.",
+    "origin_handed_out_bytes_total": "Bytes of complete files, at each time one was opened to be read without the node.",
     # The cache
     "cache_allocated_bytes": "Blocks that cached files occupy.",
     "cache_limit_bytes": "The size limit of all cache directories together.",
