@@ -22,7 +22,7 @@ from headrace.testing.seaweed import Seaweed
 from support.fleet import Fleet, until
 from support.headrace import COMMAND
 from support.jobs import Jobs
-from support.nobody import AS_NOBODY, NOBODY
+from support.nobody import AS_NOBODY, NOBODY, fuse_for_everybody
 
 MIB = 1 << 20
 READING = ("sh", "-c", 'echo begun; while read file; do cat "$file" 2>&1 || true; echo; done')
@@ -70,10 +70,9 @@ def at_roots(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Jobs:
 
 
 @pytest.fixture
-def at_own(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Iterator[Jobs]:
+def at_own(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Jobs:
     """The user's tasks at a node of the user's own."""
-    mode = os.stat("/dev/fuse").st_mode & 0o777
-    os.chmod("/dev/fuse", 0o666)  # as every distribution has it
+    fleet.stack.enter_context(fuse_for_everybody())
     own = fleet.node("gpu-1", join=False, HEADRACE_TASK_PATHS=str(models))
     own.prefix = list(AS_NOBODY)
     for path in (own.base, own.base / "run"):
@@ -82,8 +81,7 @@ def at_own(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Iterator
     fleet.volume(origins)
     fleet.start()
     fleet.until("active")
-    yield Jobs(fleet, own, fleet.stack, AS_NOBODY)
-    os.chmod("/dev/fuse", mode)
+    return Jobs(fleet, own, fleet.stack, AS_NOBODY)
 
 
 WAYS = pytest.mark.parametrize("way", ["at_roots", "at_own"])
