@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +12,7 @@ from control.conftest import Origins, Place
 from headrace.client import ControlFailure
 from headrace.control.background import count_usage
 from headrace.testing.nodes import SimulatedNode
+from support.standing import stand
 
 GIB = 1 << 30
 
@@ -22,27 +23,12 @@ def begin() -> float:
     return 3570.5
 
 
-class Standing:
-    """A time that goes on only when somebody says so, so that what is counted is known exactly."""
-
-    def __init__(self, at: datetime) -> None:
-        self._at = at
-
-    def now(self) -> datetime:
-        return self._at
-
-    def advance(self, by: timedelta) -> None:
-        self._at += by
-
-
 @pytest.fixture
 def one(place: Place, origins: Origins, begin: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedNode]:
     """A region whose node holds a GiB of a volume, of which nothing is counted yet."""
     # More than an hour ahead: whatever was counted at the start is too long ago to be left as it is.
     hour = place.control.clock.now().replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
-    standing = Standing(hour + timedelta(seconds=begin))
-    for name in ("now", "advance"):
-        monkeypatch.setattr(place.control.clock, name, getattr(standing, name))
+    stand(monkeypatch, place.control.clock, hour + timedelta(seconds=begin))
     _count(place)  # what follows is counted from here on
     place.admin.create_region({"name": "zj-1"})
     place.admin.create_volume(origins.volume("qwen"))
