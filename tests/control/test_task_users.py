@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,11 +15,14 @@ from pathlib import Path
 import pytest
 
 from control.conftest import Origins, Place
+from headrace import settings
+from headrace.errors import HeadraceError
+from headrace.node.client import connect
 from headrace.testing.seaweed import Seaweed
 from support.fleet import Fleet, until
 from support.headrace import COMMAND
 from support.jobs import Jobs
-from support.nobody import AS_NOBODY, NOBODY
+from support.nobody import AS_NOBODY, NOBODY, fuse_for_everybody
 
 MIB = 1 << 20
 READING = ("sh", "-c", 'echo begun; while read file; do cat "$file" 2>&1 || true; echo; done')
@@ -66,10 +70,9 @@ def at_roots(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Jobs:
 
 
 @pytest.fixture
-def at_own(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Iterator[Jobs]:
+def at_own(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Jobs:
     """The user's tasks at a node of the user's own."""
-    mode = os.stat("/dev/fuse").st_mode & 0o777
-    os.chmod("/dev/fuse", 0o666)  # as every distribution has it
+    fleet.stack.enter_context(fuse_for_everybody())
     own = fleet.node("gpu-1", join=False, HEADRACE_TASK_PATHS=str(models))
     own.prefix = list(AS_NOBODY)
     for path in (own.base, own.base / "run"):
@@ -78,8 +81,7 @@ def at_own(fleet: Fleet, origins: Origins, base: Path, models: Path) -> Iterator
     fleet.volume(origins)
     fleet.start()
     fleet.until("active")
-    yield Jobs(fleet, own, fleet.stack, AS_NOBODY)
-    os.chmod("/dev/fuse", mode)
+    return Jobs(fleet, own, fleet.stack, AS_NOBODY)
 
 
 WAYS = pytest.mark.parametrize("way", ["at_roots", "at_own"])
@@ -155,6 +157,40 @@ def test_many_begin_at_once(jobs: Jobs, models: Path) -> None:
         assert job.ask(f"{models}/{number}/config.json") == "{}"
         assert job.end()[0] == 0
     jobs.none_left()
+
+
+def test_status_while_mounts_come_and_go(at_roots: Jobs, models: Path) -> None:
+    """It failed when a mount began or ended while it went through them."""
+    asked, failures, over = [0], list[str](), threading.Event()
+
+    def ask() -> None:
+        client = connect(settings.load({}, at_roots.own.environment))
+        assert client is not None
+        with client:
+            while not over.is_set():
+                try:
+                    client.call("status", directory=None)
+                    asked[0] += 1
+                except HeadraceError as failure:
+                    failures.append(failure.message)
+
+    asking = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
+    for one in asking:
+        one.start()
+    try:
+        many = [at_roots.run(f"qwen:{models}/{number}", command=READING) for number in range(8)]
+        for job in many:
+            job.begun()
+        for job in many:
+            assert job.process.stdin is not None
+            job.process.stdin.close()
+        at_roots.none_left()
+    finally:
+        over.set()
+        for one in asking:
+            one.join(30)
+    assert asked[0] > 0
+    assert failures == []
 
 
 def test_ended_by_force_at_a_users_own_node(at_own: Jobs, models: Path) -> None:

@@ -15,6 +15,7 @@ from headrace.control.accelerations.sweeping import sweep_once
 from headrace.control.tasks import service
 from headrace.control.tasks.sweeping import sweep_leases, sweep_lost
 from headrace.testing.nodes import SimulatedNode
+from support.standing import stand
 
 MOUNT = {"volume": "qwen", "path": "/mnt/models"}
 
@@ -205,7 +206,8 @@ def test_a_mount_of_what_expires_completes_it_again(place: Place, active: Simula
     assert [version["number"] for version in place.admin.versions("qwen", "zj-1")] == [1]
 
 
-def test_a_lease_that_nobody_renews_ends_the_task(place: Place, active: SimulatedNode) -> None:
+def test_a_lease_that_nobody_renews_ends_the_task(place: Place, active: SimulatedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand(monkeypatch, place.control.clock)
     made = _task(place)
     _sweep(place, active, seconds=119)
     assert place.admin.task(made["id"])["state"] == "running"

@@ -105,7 +105,7 @@ def test_a_range_that_stalled_fails_at_once_for_a_while(headrace: Headrace, orig
         for _ in range(10):
             with pytest.raises(OSError, match="Input/output error"):
                 read_end()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4, "one of them waited for its deadline"
         assert origin.counters.requests["range"] == asked
         event = next(event for event in headrace.status()["events"] if event["kind"] == "read-failed")
         assert event["object"] == "m/a"
@@ -134,7 +134,7 @@ def test_a_waiting_reader_is_interrupted_at_once(headrace: Headrace, origin: Ori
         began = time.monotonic()
         reader.send_signal(ends)
         assert reader.wait(10) == -ends
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5, "of a minute that the bytes take, and twenty seconds until they are given up"
     wait_until("the node to know", lambda: headrace.counters()["interrupted_reads_total"] > 0)
     origin.faults.clear()
     headrace.run("umount", str(root))

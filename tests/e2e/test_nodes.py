@@ -120,7 +120,7 @@ def test_a_node_that_could_not_start_can_be_stopped(headrace: Headrace) -> None:
     (headrace.base / "cache").write_text("in the way")
     with client.connect_or_start(settings.load({}, headrace.environment)):
         headrace.run("node", "--stop")
-        wait_until("the end of node and keeper", lambda: not headrace.processes(), 5)
+        wait_until("the end of node and keeper", lambda: not headrace.processes())
 
 
 @pytest.mark.parametrize("refused_by", ["node", "command"])
@@ -130,7 +130,7 @@ def test_a_node_started_for_a_mount_that_failed_goes_at_once(headrace: Headrace,
     if refused_by == "command":
         target.write_text("a file")
     assert headrace.run("mount", bucket.uri("nothing"), str(target), check=False).returncode != 0
-    wait_until("the end of node and keeper", lambda: not headrace.processes(), 5)
+    wait_until("the end of node and keeper", lambda: not headrace.processes())
 
 
 def test_wrong_credentials_do_not_replace_good_ones(headrace: Headrace, bucket: Bucket) -> None:

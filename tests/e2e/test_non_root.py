@@ -17,7 +17,7 @@ import pytest
 from headrace.testing.access import Access
 from support.bucket import Bucket
 from support.headrace import EVERYTHING, Headrace
-from support.nobody import AS_NOBODY, NOBODY
+from support.nobody import AS_NOBODY, NOBODY, fuse_for_everybody
 
 MIB = 1 << 20
 _START, _END = "import sys, hashlib, mmap; file = open(sys.argv[1], 'rb'); data = ", "; print(hashlib.sha256(data).hexdigest())"
@@ -26,18 +26,14 @@ WAYS = {"read": f"{_START}file.read(){_END}", "mapped": f"{_START}mmap.mmap(file
 
 @pytest.fixture
 def nobody(server: Access) -> Iterator[Headrace]:
-    # Every distribution opens the device to all users; a bare container may not.
-    mode = os.stat("/dev/fuse").st_mode & 0o777
-    os.chmod("/dev/fuse", 0o666)
     # Not below pytest's own directory, which is closed to others: fusermount3 must find its way.
-    with tempfile.TemporaryDirectory(prefix="headrace-") as base:
+    with fuse_for_everybody(), tempfile.TemporaryDirectory(prefix="headrace-") as base:
         own = Headrace(Path(base), server.environment())
         own.prefix = AS_NOBODY
         for path in (own.base, own.base / "run"):
             os.chown(path, NOBODY, NOBODY)
         yield own
         own.stop()
-    os.chmod("/dev/fuse", mode)
 
 
 def test_a_user_mounts_and_reads(nobody: Headrace, bucket: Bucket) -> None:

@@ -24,6 +24,8 @@ MIB = 1 << 20
 # A read of this goes past the page cache, and waits for the node itself; one of a smaller file waits for a page.
 LARGE = 8 * MIB
 SMALL = 300_000
+# Of a busy machine. The bytes come after a minute, and a read is given up after twenty seconds.
+AT_ONCE_SECONDS = 5.0
 # With everything masked a read waits for a page, as of a local file. The kernel ends that wait for what kills at once; a signal that dumps
 # core, and one beside a signal that is handled, it leaves until the page is there.
 ENDS = [(number, "") for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)]
@@ -99,7 +101,7 @@ def assert_ends(reader: subprocess.Popen[str], number: signal.Signals) -> None:
     began = time.monotonic()
     reader.send_signal(number)
     assert reader.wait(10) == -number
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < AT_ONCE_SECONDS
 
 
 @MASKS
@@ -137,7 +139,7 @@ def test_ctrl_c_ends_a_read_of_a_program_that_handles_it(headrace: Headrace, ori
         began = time.monotonic()
         reader.send_signal(signal.SIGINT)
         assert reader.wait(10) == 77
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < AT_ONCE_SECONDS
 
 
 @pytest.mark.parametrize(("ends", "mask"), ENDS_AFTER_ONE_THAT_IS_HANDLED)

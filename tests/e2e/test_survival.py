@@ -54,7 +54,7 @@ def test_a_keeper_killed_while_a_successor_holds_back(headrace: Headrace, bucket
         dead.add(successor)
     began = time.monotonic()
     # Well within the wait of five seconds that so many deaths bring.
-    wait_until("a successor holds the mount", lambda: any(map(_holds_fuse, _nodes(headrace) - dead)), seconds=2)
+    wait_until("a successor holds the mount", lambda: any(map(_holds_fuse, _nodes(headrace) - dead)), seconds=4)
     os.kill(keeper, signal.SIGKILL)
     assert path.read_bytes() == data
     assert time.monotonic() - began > 3, "it had nothing to wait for, so this shows nothing"
@@ -71,7 +71,7 @@ def test_a_node_that_served_is_followed_within_seconds_however_often_it_is_kille
         os.kill(node, signal.SIGKILL)
         began = time.monotonic()
         wait_until("the greeting of the next one", lambda: _is_greeted(headrace))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 8, "one that never came up would be followed after ten seconds"
         (node,) = wait_until("the next one alone", lambda old=node: nodes if (nodes := _nodes(headrace) - {old}) else None)
     assert path.read_bytes() == data
 

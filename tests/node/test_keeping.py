@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from headrace.node import keeper, parcel
+from headrace.node import keeper, parcel, service
 from headrace.node.__main__ import wait_holding
 from headrace.node.keeper import Kept
 
@@ -114,3 +115,30 @@ def test_a_successor_tells_that_it_holds_everything_before_it_waits() -> None:
         assert wait_holding(theirs, Kept(), 0.3)[0] is theirs
         assert time.monotonic() - began >= 0.3
         assert parcel.receive(ours) == ({"op": "held"}, [])
+
+
+def test_a_keeper_that_ends_because_it_was_told_so_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches for its death saw its end, and another keeper started the node again that was just ending."""
+    followed: list[Kept] = []
+    ours, theirs = socket.socketpair()
+
+    def follow(kept: Kept) -> tuple[socket.socket, int]:
+        followed.append(kept)
+        return socket.socketpair()[0], 1
+
+    monkeypatch.setattr(service, "another_keeper", follow)
+    node = service.Node.__new__(service.Node)
+    node.lock, node.stopping, node.ended = threading.RLock(), threading.Event(), False
+    node.channel, node.kept = ours, Kept()
+    watching = threading.Thread(target=node._watch_keeper, daemon=True)
+    with ours, theirs:
+        watching.start()
+        with node.lock:
+            parcel.send(theirs, {"ok": True})
+            theirs.shutdown(socket.SHUT_WR)  # it answers and is gone at once
+            node._tell_end()
+        node._tell({"op": "forget", "id": "a"})  # of a thread that does not know yet
+        node.stopping.set()
+        watching.join(10)
+    assert not watching.is_alive()
+    assert not followed

@@ -25,7 +25,8 @@ from headrace.testing.origin import Origin
 FEATURES = ("passthrough", "resend", "direct-mmap", "large-reads", "epoch")
 # HEADRACE_KERNEL_MASK of a kernel that has none of them.
 EVERYTHING = ",".join(FEATURES)
-_GONE_SECONDS = 5.0
+_GONE_SECONDS = 20.0
+_END_SECONDS = 30.0
 COMMAND = str(Path(sys.executable).with_name("headrace"))
 
 
@@ -144,7 +145,7 @@ class Headrace:
                 os.kill(node["pid"], signal.SIGTERM)
         # One that could not start its engine ends by itself.
         with contextlib.suppress(AssertionError):
-            wait_until("the end of node and keeper", lambda: not self.processes(), 15)
+            wait_until("the end of node and keeper", lambda: not self.processes(), _END_SECONDS)
         left = self.processes()
         for pid in left:
             os.kill(pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def find_mount(node: Node, directory: str) -> tuple[str, dict[str, Any]]:
     """The mount at a directory, or the one that holds a path. Raises NotFound where there is none, MountFailure for one of a task."""
     wanted = os.path.abspath(directory)
-    everyones = {i: m for i, m in node.kept.mounts.items() if "task" not in m}
+    everyones = {i: m for i, m in list(node.kept.mounts.items()) if "task" not in m}
     best = max(
         ((i, m) for i, m in everyones.items() if wanted == m["directory"] or wanted.startswith(m["directory"] + "/")),
         key=lambda pair: len(pair[1]["directory"]),

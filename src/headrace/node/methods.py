@@ -98,7 +98,7 @@ def _place(node: Node, directory: str) -> Iterator[None]:
     """A directory for one mount at a time; others go on while this one lists its bucket."""
     node.drop_dead_mounts()
     with node.commands:
-        taken = directory in node.mounting or any(m["directory"] == directory for m in node.kept.mounts.values())
+        taken = directory in node.mounting or any(m["directory"] == directory for m in list(node.kept.mounts.values()))
         if taken:
             raise MountFailure(
                 "mount-failed",
@@ -187,10 +187,8 @@ def stop_mounts(node: Node) -> None:
 
 def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
     """Node, control plane, cache, counters, events and all mounts, or the one that holds `directory`."""
-    chosen = node.kept.mounts
-    if params.get("directory"):
-        mount_id, entry = find_mount(node, params["directory"])
-        chosen = {mount_id: entry}
+    directory = params.get("directory")
+    mounts = [_mount_status(node, *find_mount(node, directory))] if directory else _of_all_mounts(node)
     counters = node.engine.counters()
     return {
         "version": __version__,
@@ -206,7 +204,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
         "cache": _cache(node),
         "counters": counters,
         "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
-        "mounts": [_mount_status(node, i, m) for i, m in chosen.items()],
+        "mounts": mounts,
         "volumes": node.volumes.describe(),
         "events": node.membership.events() + node.engine.events(10),
     }
@@ -237,8 +235,18 @@ def _listed(node: Node, origin_id: str, path: str) -> dict[str, Any]:
     return {"files": info["files"], "bytes": info["bytes"], "skipped": info["skipped"], "skipped_keys": skipped, **held}
 
 
+def _of_all_mounts(node: Node) -> list[dict[str, Any]]:
+    """Others are made, and end, while this goes through them: of one that the engine knows no more there is nothing to tell."""
+    found = []
+    for mount_id, entry in list(node.kept.mounts.items()):
+        with contextlib.suppress(EngineError):
+            found.append(_mount_status(node, mount_id, entry))
+    return found
+
+
 def _mount_status(node: Node, mount_id: str, entry: dict[str, Any]) -> dict[str, Any]:
-    path = entry["slots"][str(node.engine.mount_current_slot(mount_id))]
+    slot = node.engine.mount_current_slot(mount_id)  # before the slots: what the engine shows is among them already
+    path = entry["slots"][str(slot)]
     expires = entry["origin"].get("expires")
     left = expires - time.time() if expires else None
     warning, task = None, _task_status(entry)
@@ -391,7 +399,9 @@ def cache_verify(node: Node, _: Params, progress: Progress) -> dict[str, Any]:
 
 def renew(node: Node, mount_id: str, environment: dict[str, str] | None) -> dict[str, Any]:
     """Asks for credentials again, or takes those of another `environment`, once the origin has accepted them."""
-    entry = node.kept.mounts[mount_id]
+    entry = node.kept.mounts.get(mount_id)
+    if entry is None:
+        raise NotFound("not-mounted", "directory: it has been unmounted meanwhile; see `headrace status`")
     given, environment = environment, environment or entry["environment"]
     origin = resolver.resolve(environment, entry["options"])
     if given:
@@ -436,7 +446,7 @@ def metrics(node: Node, _: Params, __: Progress) -> str:
 
 def ping(node: Node, _: Params, __: Progress) -> dict[str, Any]:
     """Who answers, what is mounted, and the settings in force of which there is one for all mounts; costs nothing."""
-    mounts = [{"directory": m["directory"], "snapshot": m["snapshot"]} for m in node.kept.mounts.values() if "task" not in m]
+    mounts = [{"directory": m["directory"], "snapshot": m["snapshot"]} for m in list(node.kept.mounts.values()) if "task" not in m]
     names = ("cache_directories", "cache_reserve", "memory")
     return {"pid": os.getpid(), "mounts": mounts, "settings": {name: getattr(node.settings, name) for name in names}}
 

@@ -99,6 +99,7 @@ class Node:
         self.mounting: set[str] = set()
         self.speed = Speed()
         self.stopping = threading.Event()
+        self.ended = False  # the keeper has been told so
         self.connections = 0
         self.answering = Answering()
         self.last_used = time.monotonic()
@@ -180,7 +181,7 @@ class Node:
         """Makes a change known before it becomes visible; waits for the acknowledgement."""
         with self.lock:
             # Our own copy first: a new keeper gets it from there when this one dies in between.
-            if message["op"] not in ("ready", "done"):
+            if message["op"] != "ready":
                 self.kept.apply(message, [os.dup(fd) for fd in fds or []])
             try:
                 parcel.send(self.channel, message, fds)
@@ -189,13 +190,24 @@ class Node:
             except OSError:
                 self._new_keeper()
 
+    def _tell_end(self) -> None:
+        """The keeper's last message. It ends, and no other takes its place, which would start this node again."""
+        with self.lock:
+            self.ended = True
+            with contextlib.suppress(OSError):
+                parcel.send(self.channel, {"op": "done"})
+                parcel.receive(self.channel)
+
     def keep_mount(self, mount_id: str, mount: dict[str, Any]) -> None:
         fuse, state = self.engine.mount_fds(mount_id)
         self._tell({"op": "mount", "id": mount_id, "mount": mount}, [fuse, state])
         self._record()
 
     def update_mount(self, mount_id: str, change: dict[str, Any]) -> None:
-        self._tell({"op": "update", "id": mount_id, "mount": change})
+        """Of a mount that has ended meanwhile nothing is kept."""
+        with self.lock:
+            if mount_id in self.kept.mounts:
+                self._tell({"op": "update", "id": mount_id, "mount": change})
 
     def forget_mount(self, mount_id: str) -> None:
         self._tell({"op": "forget", "id": mount_id})
@@ -206,8 +218,10 @@ class Node:
             record.write(self.settings.socket, [mount["directory"] for mount in self.kept.mounts.values() if "task" not in mount])
 
     def _new_keeper(self) -> None:
-        """The keeper has died: another one gets everything."""
+        """The keeper has died: another one gets everything, unless it was time to end."""
         with self.lock:
+            if self.ended:
+                return
             self.channel.close()
             self.channel, self.keeper = another_keeper(self.kept)
 
@@ -254,7 +268,7 @@ class Node:
                 self._renew_credentials()
                 if not self.fault:
                     self.learning.look(self.engine)
-                in_use = [path for mount in self.kept.mounts.values() for path in mount["slots"].values()]
+                in_use = [path for mount in list(self.kept.mounts.values()) for path in mount["slots"].values()]
                 drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use + self.volumes.paths())
             if not self._needed() and time.monotonic() - self.last_used > self._patience():
                 break
@@ -281,7 +295,7 @@ class Node:
                 os.unlink(path)
         if not self.fault:
             self.engine.shutdown()
-        self._tell({"op": "done"})
+        self._tell_end()
         # Whoever asked for the end is told before it comes.
         self.answering.wait_none(_LAST_ANSWERS_SECONDS)
         os._exit(0)
@@ -309,12 +323,9 @@ class Node:
             if expires and expires - time.time() < _RENEW_SECONDS:
                 try:
                     renew(self, mount_id, None)
-                except HeadraceError as error:
-                    print(
-                        f"node: renewing credentials of {mount['directory']}: {error.message}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                except (HeadraceError, EngineError) as error:
+                    if mount_id in self.kept.mounts:  # else it has ended meanwhile
+                        print(f"node: renewing credentials of {mount['directory']}: {error.message}", file=sys.stderr, flush=True)
         for held in self.volumes.expiring(_RENEW_SECONDS):
             try:
                 renew_volume(self, held)

@@ -65,7 +65,7 @@ class HeldVolumes:
             return origin_id
 
     def _same_right(self, entry: dict[str, Any]) -> str | None:
-        mounts = [(mount_id, mount) for mount_id, mount in self._node.kept.mounts.items() if "task" not in mount]
+        mounts = [(mount_id, mount) for mount_id, mount in list(self._node.kept.mounts.items()) if "task" not in mount]
         known = mounts + [(h.origin_id, h.entry) for h in self._held.values()]
         for origin_id, other in known:
             if other["bucket"] == entry["bucket"] and all(other["origin"][name] == entry["origin"][name] for name in _RIGHT):
