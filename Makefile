@@ -35,7 +35,7 @@ test: check $(VENV)/.fuzz
 	HEADRACE_TEST_MASK=everything $(PY) -m pytest $(MASKED)
 
 # What an older kernel must do as well: these once more without any feature that only newer ones have.
-MASKED := $(addprefix tests/e2e/test_,thin_line.py switch.py fast_paths.py)
+MASKED := $(addprefix tests/e2e/test_,thin_line.py switch.py fast_paths.py flat_store.py eviction.py small_files.py survival.py) tests/docs/test_semantics.py
 
 # Threads in orders that machines seldom try, for so many seconds each of the tests: see docs/decisions/0022.
 EACH := 60
