@@ -285,6 +285,8 @@ class Node:
         from headrace.node.methods import stop_mounts
 
         self.stopping.set()
+        # First: what a task would be given now, nobody would take away again.
+        self.membership.take_no_tasks()
         stop_mounts(self)
         if not self.fault:
             self.membership.end(stopped=True)

@@ -113,9 +113,13 @@ class Agent:
         except (HeadraceError, OSError) as error:
             self._tasks.happened("task-door", f"tasks can't be mounted here: {getattr(error, 'message', error)}")
 
+    def take_no_tasks(self) -> None:
+        """Closes the task door."""
+        self._door.close()
+
     def end(self, *, stopped: bool) -> None:
         """Breaks everything off; waits a moment for it. Where the node is `stopped`, its tasks have ended."""
-        self._door.close()
+        self.take_no_tasks()
         self._stopping.set()
         self._wake.set()
         self._tasks.soon()

@@ -115,6 +115,11 @@ class Membership:
         """What has happened lately, as the engine tells its events."""
         return self._agent.events() if self._agent else []
 
+    def take_no_tasks(self) -> None:
+        """Nothing is mounted for tasks any more."""
+        if self._agent is not None:
+            self._agent.take_no_tasks()
+
     def end(self, *, stopped: bool = False) -> None:
         """At the node's end, when everything is `stopped`, or before it forgets."""
         if self._agent is not None:
