@@ -155,12 +155,14 @@ async def renew_all(session: AsyncSession, clock: Clock, node_id: str, leases: d
     rows = await session.scalars(select(Task).where(Task.id.in_(leases), Task.node_id == node_id))
     known = {row.id: row for row in rows if row.lease == leases[row.id]}
     alive = [row.id for row in known.values() if row.ended is None]
-    until: dict[int, list[str]] = {}
+    until: dict[tuple[int, int], list[str]] = {}
     for identifier in alive:
-        until.setdefault(known[identifier].lasts_seconds, []).append(identifier)
-    for seconds, identifiers in until.items():
+        until.setdefault((known[identifier].lease, known[identifier].lasts_seconds), []).append(identifier)
+    for (lease, seconds), identifiers in until.items():
         later = clock.now() + timedelta(seconds=seconds)
-        await session.execute(update(Task).where(Task.id.in_(identifiers), Task.ended.is_(None)).values(lease_until=later))
+        # They are not locked: who takes a lease over at this moment must not find it renewed by the older one.
+        which = (Task.id.in_(identifiers), Task.lease == lease, Task.ended.is_(None))
+        await session.execute(update(Task).where(*which).values(lease_until=later))
     return {row.id: row.ended is None for row in known.values() if row.ended is None or row.end == End.LEASE}
 
 
@@ -240,8 +242,9 @@ async def counts(session: AsyncSession, nodes: Collection[str]) -> dict[str, int
 
 
 async def drop_old(session: AsyncSession, now: datetime) -> None:
-    """Forgets tasks that ended long ago, some at a time."""
-    old = list(await session.scalars(select(Task.id).where(Task.ended <= now - _SHOWN_LASTS).limit(_DROPPED_AT_ONCE)))
+    """Forgets tasks that ended long ago, some at a time; not one that a node revives at this moment."""
+    query = select(Task.id).where(Task.ended <= now - _SHOWN_LASTS).limit(_DROPPED_AT_ONCE)
+    old = list(await session.scalars(query.with_for_update(skip_locked=True)))
     await session.execute(delete(TaskMount).where(TaskMount.task_id.in_(old)))
     await session.execute(delete(Task).where(Task.id.in_(old)))
 
