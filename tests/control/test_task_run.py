@@ -304,6 +304,24 @@ def test_it_fails_at_the_last_step_and_leaves_nothing(jobs: Jobs, models: Path) 
     jobs.none_left()
 
 
+def test_one_that_fails_takes_no_mount_point_from_another(jobs: Jobs, models: Path) -> None:
+    """Both want the same path, which the one that fails has made."""
+    failing = KILLED_AT.replace(
+        "os.kill(os.getpid(), signal.SIGKILL)", "print('made', flush=True); input(); raise task_run.MountFailure('mount-failed', 'no')"
+    )
+    first = jobs.process(
+        sys.executable, "-c", failing, "own_namespace", "task", "run", "--region", "zj-1", "--mount", f"qwen:{models}/a", "--", "true"
+    )
+    assert first.line() == "made"
+    other = jobs.run(f"qwen:{models}/a", command=READING)
+    until("it has its mounts", lambda: len(jobs.own.status()["mounts"]) == 2)
+    first.say("on")
+    assert first.end() == (1, "", "error: no\n")
+    assert other.begun().ask(f"{models}/a/config.json") == "{}"
+    assert other.end()[0] == 0
+    jobs.none_left()
+
+
 def test_reading_goes_on_while_the_control_plane_is_away(fleet: Fleet, origins: Origins, models: Path, tmp_path: Path) -> None:
     models.mkdir()
     with front(address(fleet.place.control.url)) as way:
