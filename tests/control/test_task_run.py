@@ -147,6 +147,18 @@ def test_node_and_keeper_are_killed_under_a_task(jobs: Jobs, models: Path) -> No
     jobs.none_left()
 
 
+def test_a_mount_that_a_successor_cannot_serve_ends_its_task(jobs: Jobs, models: Path) -> None:
+    """Its list is damaged: programs get errors, and nobody waits for the lease."""
+    job = jobs.run(f"qwen:{models}/a", command=READING).begun()
+    for found in (jobs.own.base / "cache/snapshots/control").glob("*.snap"):
+        found.write_bytes(b"damaged")
+    os.kill(jobs.own.node_pid(), signal.SIGKILL)
+    jobs.none_left()
+    assert "could not be served" in jobs.tasks()[0]["ended_because"]["en"]
+    assert "not connected" in job.ask(f"{models}/a/model.safetensors")
+    job.process.kill()
+
+
 def test_the_last_process_ends_the_lease_and_not_the_first(jobs: Jobs, models: Path) -> None:
     job = jobs.run(f"qwen:{models}/a", command=("sh", "-c", f"exec 3<&0; (read line; cat {models}/a/config.json) <&3 & echo begun; exit 3")).begun()
     assert job.process.wait(30) == 3

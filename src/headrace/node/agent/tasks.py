@@ -39,6 +39,7 @@ _EVENTS_MAX = 20
 _ENDED = "its last process has ended"
 _WENT_AWAY = "the command went away before it began"
 _STOPPED = "the node was stopped"
+_GONE = "its mounts could not be served any longer when the node started again"
 
 
 class Tasks:
@@ -63,7 +64,8 @@ class Tasks:
         self._desired = desired
         self._lock = threading.Lock()
         self._held: dict[str, int] = self._mounted()  # leases
-        self._ended: dict[str, tuple[int, str]] = {}  # not told yet: leases and reasons
+        before = {task["id"]: (task["lease"], _GONE) for task in node.tasks_before if task["node"] == node_id}
+        self._ended: dict[str, tuple[int, str]] = {task: told for task, told in before.items() if task not in self._held}  # not told yet, with reasons
         self._starting: set[str] = set()  # somebody at the door waits for them
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS_MAX)
         self._complaints: set[str] = set()
