@@ -51,7 +51,7 @@ def node(place: Place, origins: Origins) -> Iterator[SimulatedNode]:
 
 @pytest.fixture
 def stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stop]:
-    """`stop(owner, name, meanwhile)`: the first call of a function waits, when it has its answer, for `meanwhile`. Gives how to get what that gave."""
+    """`stop(owner, name, meanwhile)`: the first call of a function waits, when it has its answer, for `meanwhile`; gives how to get its result."""
     with ThreadPoolExecutor(4) as beside:
 
         def prepare(owner: Any, name: str, meanwhile: Callable[[], Any], *, before: bool = False, of: str = "") -> Callable[[], Any]:

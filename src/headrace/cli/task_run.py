@@ -131,9 +131,11 @@ def _since_start() -> float:
 
 def _program(command: str, paths: Sequence[str]) -> str | None:
     """The command's file; None for one that may lie in what will be mounted, which can't be told yet."""
-    if any(is_within(os.path.abspath(command), path) for path in paths):
-        return None
-    return _found(command)
+    try:
+        place = os.path.abspath(command)
+    except OSError:  # the working directory is there no more
+        place = ""
+    return None if any(is_within(place, path) for path in paths) else _found(command)
 
 
 def _found(command: str) -> str:

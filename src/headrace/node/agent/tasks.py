@@ -65,7 +65,8 @@ class Tasks:
         self._lock = threading.Lock()
         self._held: dict[str, int] = self._mounted()  # leases
         before = {task["id"]: (task["lease"], _GONE) for task in node.tasks_before if task["node"] == node_id}
-        self._ended: dict[str, tuple[int, str]] = {task: told for task, told in before.items() if task not in self._held}  # not told yet, with reasons
+        # Not told yet: leases and reasons.
+        self._ended: dict[str, tuple[int, str]] = {task: told for task, told in before.items() if task not in self._held}
         self._starting: set[str] = set()  # somebody at the door waits for them
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS_MAX)
         self._complaints: set[str] = set()
