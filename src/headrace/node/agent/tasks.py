@@ -275,7 +275,7 @@ class Tasks:
     def _follow(self, mount_id: str, entry: dict[str, Any], item: Item, heard: float) -> None:
         task = entry["task"]
         # What was heard before the mount was made may be older than what the mount shows.
-        if not task["follow"] or heard <= entry["since"] or item.current in (None, task["version"]):
+        if not task["follow"] or heard <= task.get("made", 0.0) or item.current in (None, task["version"]):
             return
         version = item.version(item.current)
         if version is None:
