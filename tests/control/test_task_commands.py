@@ -63,7 +63,8 @@ def test_attach_holds_a_lease_until_a_signal_or_the_end_of_a_process(jobs: Jobs)
     assert not jobs.tasks(ended="false")
     assert "no process" in jobs.start("attach", "--region", "zj-1", "--mount", "qwen", "--pid", str(watched.pid)).end()[2]
     assert jobs.start("attach", "--region", "zj-1").end()[0] == 2
-    assert jobs.start("attach", "--task", "x", "--region", "zj-1", "--mount", "qwen").end()[0] == 2
+    for more in (("--region", "zj-1", "--mount", "qwen"), ("--mount", "qwen"), ("--region", "zj-1"), ("--name", "train"), ("--follow",)):
+        assert jobs.start("attach", "--task", "x", *more).end()[0] == 2
 
 
 def test_a_lease_that_was_taken_over_or_ran_out_is_told(jobs: Jobs) -> None:

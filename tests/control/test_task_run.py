@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from control.conftest import Origins, Place
+from headrace.cli import task_run
 from headrace.testing.origin import failing_origin
 from headrace.testing.seaweed import Seaweed
 from headrace.testing.signatures import Key
@@ -276,6 +278,42 @@ def test_a_node_that_is_killed_while_a_task_waits(jobs: Jobs, models: Path, slow
     os.kill(jobs.own.node_pid(), signal.SIGKILL)
     slow.open()
     assert job.end() == (0, "{}", "")
+    jobs.none_left()
+
+
+def test_a_control_plane_that_is_away_for_a_moment_while_a_task_waits(jobs: Jobs, models: Path, slow: Front) -> None:
+    with front(address(jobs.fleet.place.control.url)) as control:
+        jobs.environment["HEADRACE_CONTROL_URL"] = control.url
+        job = jobs.run(f"slow:{models}/a", command=("cat", f"{models}/a/config.json"))
+        until("the node watches it", lambda: jobs.own.status()["control"]["tasks_starting"] == 1)
+        control.shut()
+        slow.open()
+        time.sleep(2 * task_run._LOOK_SECONDS_MAX)  # it asks at least once meanwhile
+        control.open()
+        assert (ended := job.end()) == (0, "{}", ""), ended
+
+
+def test_an_answer_that_is_lost_is_asked_for_again(jobs: Jobs, models: Path) -> None:
+    """The replica dies when it has made the task: there is one task, not two, and the command begins."""
+    losing = """
+import sys
+from headrace.cli import main
+from headrace.client import ControlClient, ControlFailure
+real, lost = ControlClient.create_task, []
+def create_task(self, task, key=None):
+    made = real(self, task, key)
+    if not lost:
+        lost.append(made)
+        raise ControlFailure("control-unreachable", "it broke off")
+    assert made["id"] == lost[0]["id"]
+    return made
+ControlClient.create_task = create_task
+sys.argv[0] = "headrace"
+main()
+"""
+    arguments = ["task", "run", "--region", "zj-1", "--mount", f"qwen:{models}/a", "--", "cat", f"{models}/a/config.json"]
+    assert jobs.process(sys.executable, "-c", losing, *arguments).end() == (0, "{}", "")
+    assert len(jobs.tasks()) == 1
     jobs.none_left()
 
 

@@ -142,8 +142,8 @@ def attach(
     as_json: Json = False,
 ) -> None:
     """Hold the lease of a task that another scheduler runs, in the foreground, until a signal or until a process ends. Then the task ends."""
-    if (task is None) != bool(mount and region):
-        raise UsageError("bad-setting", "task: give either --task, or --region and --mount of a new one")
+    if not (mount and region) if task is None else mount or region or name or follow:
+        raise UsageError("bad-setting", "task: give either --task alone, or what a new one is: --region and --mount")
     ended = _watching(pid)
     with control() as client:
         held = (
