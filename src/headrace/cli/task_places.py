@@ -78,23 +78,28 @@ class _Making:
 
     def make(self, above: int, name: str, path: str) -> bool:
         """Whether the directory is this task's: another may be faster. Raises MountFailure."""
+        parent = -1
         try:
-            os.mkdir(name, 0o755, dir_fd=above)
-        except FileExistsError:
-            return False
+            parent = os.dup(above)
+            os.mkdir(name, 0o755, dir_fd=parent)
         except OSError as error:
+            if parent >= 0:
+                os.close(parent)
+            if isinstance(error, FileExistsError):
+                return False
             raise MountFailure(
                 "mount-failed", f"mount: {path} can't be made ({error.strerror}); make the directory, or give one in a place you may write to"
             ) from None
+        self._made.append((parent, name))
         try:
-            own = os.open(name, _READ, dir_fd=above)
+            own = os.open(name, _READ, dir_fd=parent)
         except OSError:  # the umask is such that nobody may look into it: nobody else enters it either
-            self._made.append((os.dup(above), name))
             return True
-        if not _is_locked(own, fcntl.LOCK_EX):  # somebody has entered it already
+        if not _is_locked(own, fcntl.LOCK_EX):  # somebody has entered it already: it is not this task's to remove
             os.close(own)
+            self._made.pop()
+            os.close(parent)
             return False
-        self._made.append((os.dup(above), name))
         self._keep(own)
         return True
 
