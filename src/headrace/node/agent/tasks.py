@@ -92,6 +92,7 @@ class Tasks:
             if task.id in self._starting or task.id in self._held or task.id in self._mounted():
                 raise NodeFailure("task-refused", f"task: {task.id} is mounted already; start another")
             self._starting.add(task.id)
+            self._ended.pop(task.id, None)  # of a node that was killed before it could hand the mounts over: it begins again
         return task
 
     def fetch(self, task_id: str) -> Task:

@@ -1,4 +1,4 @@
-"""When a mount follows: by words of the control plane that are newer than the mount, whatever becomes of the machine's clock."""
+"""What a node knows of its tasks: when a mount follows, and which have ended."""
 
 from __future__ import annotations
 
@@ -51,3 +51,18 @@ def test_what_was_heard_before_the_mount_is_not(monkeypatch: pytest.MonkeyPatch)
     now = time.monotonic()
     assert _tasks(now, now - 1, monkeypatch) == []
     assert _tasks(0.0, 0.0, monkeypatch) == [], "what comes from the disk may be older"
+
+
+def test_a_task_that_begins_again_after_its_node_was_killed_is_not_told_as_ended() -> None:
+    """The node before was killed when it had made the mounts, and before it could hand them over: the command asks its successor."""
+    told = list[Any]()
+    document = {"id": "t", "name": "", "owner": "admin", "user": 1000, "lease": 1, "mounts": []}
+    control = SimpleNamespace(node_task=lambda _: document, tell_tasks=lambda held, ended: told.append((held, ended)) or {"gone": []})
+    before = [{"id": task, "node": "gpu-1", "lease": 1} for task in ("t", "gone")]
+    node = SimpleNamespace(kept=SimpleNamespace(mounts={}), tasks_before=before)
+    parts: tuple[Any, ...] = (node, "gpu-1", control, SimpleNamespace(heard=lambda: None), None, None, lambda: (None, 0.0))
+    tasks = cast(Any, Tasks)(*parts)
+    tasks.take("t", 1000)
+    tasks._tell()
+    ((held, ended),) = told
+    assert (held, [one["id"] for one in ended]) == ([], ["gone"])
