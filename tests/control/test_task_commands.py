@@ -83,6 +83,19 @@ def test_a_lease_that_was_taken_over_or_ran_out_is_told(jobs: Jobs) -> None:
     assert (code, "ended by" in err) == (1, True)
 
 
+def test_a_lease_that_is_taken_over_from_a_node_ends_its_mounts(jobs: Jobs, tmp_path: Path) -> None:
+    job = jobs.run(f"qwen:{tmp_path}/models/a", command=WAITING).begun()
+    task = jobs.one()["id"]
+    holder = jobs.start("attach", "--task", task)
+    assert holder.line() == task
+    until("nothing is mounted", lambda: not jobs.own.status()["mounts"])
+    assert any("lease taken over" in event["message"] and task in event["message"] for event in jobs.own.status()["events"])
+    assert jobs.one()["lease"] == 2
+    holder.process.send_signal(signal.SIGTERM)
+    assert holder.end() == (0, "", "")
+    job.process.kill()
+
+
 def test_ls_show_end_and_place(jobs: Jobs, tmp_path: Path) -> None:
     assert "no tasks" in jobs.start("ls").end()[1]
     job = jobs.run(f"qwen:{tmp_path}/models/a", command=WAITING, options=["--name", "serve", "--follow"]).begun()

@@ -135,7 +135,7 @@ def attach(
     mount: Annotated[
         list[str] | None, typer.Option(help="VOLUME[@VERSION][:PATH] of a new task; may be given again. Nothing is mounted here.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="Take over the lease of this task instead.")] = None,
+    task: Annotated[str | None, typer.Option(help="Take over the lease of this task instead; mounts that a node has for it end.")] = None,
     follow: Follow = False,
     name: Name = None,
     pid: Annotated[int | None, typer.Option(min=1, help="Until this process ends.")] = None,

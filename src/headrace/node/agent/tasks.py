@@ -268,7 +268,7 @@ class Tasks:
         with self._lock:
             if self._held.pop(task, None) is None:
                 return
-        self.happened("task-ended", f"the task {task} was ended by the control plane: its mounts end, and reads there fail with ENOTCONN", task)
+        self.happened("task-ended", f"the task {task} was ended, or its lease taken over: its mounts end, reads there fail with ENOTCONN", task)
         for mount_id, entry in self._mounts().items():
             if entry["task"]["id"] == task:
                 task_mounts.end(self._node, mount_id)
