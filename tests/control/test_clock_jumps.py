@@ -12,6 +12,7 @@ from control.conftest import Origins, Place
 from headrace.client import ControlFailure
 from headrace.control.accelerations.sweeping import sweep_once
 from headrace.control.background import forget_what_is_over
+from headrace.control.tasks.sweeping import sweep_leases
 from headrace.testing.nodes import TOLD, SimulatedNode
 
 DAY = timedelta(days=1)
@@ -103,3 +104,26 @@ def test_a_join_token_and_a_new_token_last_as_long_as_they_say(place: Place, nod
             with pytest.raises(ControlFailure) as caught:
                 refused()
             assert caught.value.code == "unauthenticated"
+
+
+def test_a_lease_lasts_no_longer_for_a_clock_that_was_set_back(place: Place, node: SimulatedNode) -> None:
+    """Neither one that is renewed afterwards, nor one whose holder has died meanwhile."""
+    place.admin.start_acceleration("qwen", {"region": "zj-1"})
+    node.publish("qwen", b"list")
+    node.hold("qwen")
+    renewed, dead = (place.admin.create_task({"region": "zj-1", "mounts": [{"volume": "qwen", "path": "/mnt/a"}]})["id"] for _ in range(2))
+    _jump(place, -DAY)
+    place.admin.renew_task(renewed, 1)
+    plane = place.control.plane
+
+    def states() -> list[str]:
+        asyncio.run_coroutine_threadsafe(sweep_leases(plane.database, plane.clock), place.control.loop).result(30)
+        return [place.admin.task(task)["state"] for task in (renewed, dead)]
+
+    assert states() == ["running", "running"]
+    place.control.clock.advance(timedelta(seconds=119))
+    place.admin.renew_task(renewed, 1)
+    place.control.clock.advance(timedelta(seconds=2))
+    assert states() == ["running", "ended"]
+    place.control.clock.advance(timedelta(seconds=120))
+    assert states() == ["ended", "ended"]

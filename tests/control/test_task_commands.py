@@ -19,6 +19,7 @@ from control.conftest import Origins, Place
 from headrace.node import parcel
 from headrace.testing.seaweed import Seaweed
 from support.fleet import Fleet, until
+from support.headrace import COMMAND
 from support.jobs import WAITING, Jobs
 
 
@@ -62,7 +63,8 @@ def test_attach_holds_a_lease_until_a_signal_or_the_end_of_a_process(jobs: Jobs)
     assert not jobs.tasks(ended="false")
     assert "no process" in jobs.start("attach", "--region", "zj-1", "--mount", "qwen", "--pid", str(watched.pid)).end()[2]
     assert jobs.start("attach", "--region", "zj-1").end()[0] == 2
-    assert jobs.start("attach", "--task", "x", "--region", "zj-1", "--mount", "qwen").end()[0] == 2
+    for more in (("--region", "zj-1", "--mount", "qwen"), ("--mount", "qwen"), ("--region", "zj-1"), ("--name", "train"), ("--follow",)):
+        assert jobs.start("attach", "--task", "x", *more).end()[0] == 2
 
 
 def test_a_lease_that_was_taken_over_or_ran_out_is_told(jobs: Jobs) -> None:
@@ -79,6 +81,19 @@ def test_a_lease_that_was_taken_over_or_ran_out_is_told(jobs: Jobs) -> None:
     jobs.fleet.place.admin.end_task(task)
     code, _, err = second.end()
     assert (code, "ended by" in err) == (1, True)
+
+
+def test_a_lease_that_is_taken_over_from_a_node_ends_its_mounts(jobs: Jobs, tmp_path: Path) -> None:
+    job = jobs.run(f"qwen:{tmp_path}/models/a", command=WAITING).begun()
+    task = jobs.one()["id"]
+    holder = jobs.start("attach", "--task", task)
+    assert holder.line() == task
+    until("nothing is mounted", lambda: not jobs.own.status()["mounts"])
+    assert any("lease taken over" in event["message"] and task in event["message"] for event in jobs.own.status()["events"])
+    assert jobs.one()["lease"] == 2
+    holder.process.send_signal(signal.SIGTERM)
+    assert holder.end() == (0, "", "")
+    job.process.kill()
 
 
 def test_ls_show_end_and_place(jobs: Jobs, tmp_path: Path) -> None:
@@ -151,9 +166,27 @@ def test_nonsense_at_the_door_ends_the_visit_and_nothing_else(jobs: Jobs, tmp_pa
             many.enter_context(_greeted(jobs))
         with socket.socket(socket.AF_UNIX) as door:
             door.connect(str(jobs.own.base / "run/node.task.sock"))
-            assert door.recv(1) == b""
+            received = parcel.receive(door)
+            assert received is not None
+            assert received[0]["error"]["code"] == "task-refused"
+        assert "too many tasks" in jobs.refused(f"qwen:{tmp_path}/models/a")[1]
     assert until("there is room", lambda: _runs(jobs, tmp_path))
     assert "Traceback" not in jobs.own.log()
+
+
+def test_what_is_typed_where_nothing_can_be_made_of_it(jobs: Jobs, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    # A working directory that is there no more.
+    gone = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec"
+    for program, code in (("true", 0), ("./true", 127)):
+        job = jobs.process("sh", "-c", f'{gone} "$@"', "-", COMMAND, "task", "run", "--region", "zj-1", "--mount", f"qwen:{models}/a", "--", program)
+        assert (ended := job.end())[0] == code, ended
+        assert "Traceback" not in ended[2]
+    # Bytes that are no text.
+    for options in (("--name", "\udcff"), ("--mount", f"qwen@\udcff:{models}/b")):
+        code, err = jobs.refused(f"qwen:{models}/a", options=options)
+        assert (code, "UTF-8" in err) == (2, True), err
+    assert "UTF-8" in jobs.start("show", "\udcff").end()[2]
 
 
 def _runs(jobs: Jobs, tmp_path: Path) -> bool:

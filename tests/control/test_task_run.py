@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from control.conftest import Origins, Place
+from headrace.cli import task_run
 from headrace.testing.origin import failing_origin
 from headrace.testing.seaweed import Seaweed
 from headrace.testing.signatures import Key
@@ -147,6 +149,18 @@ def test_node_and_keeper_are_killed_under_a_task(jobs: Jobs, models: Path) -> No
     jobs.none_left()
 
 
+def test_a_mount_that_a_successor_cannot_serve_ends_its_task(jobs: Jobs, models: Path) -> None:
+    """Its list is damaged: programs get errors, and nobody waits for the lease."""
+    job = jobs.run(f"qwen:{models}/a", command=READING).begun()
+    for found in (jobs.own.base / "cache/snapshots/control").glob("*.snap"):
+        found.write_bytes(b"damaged")
+    os.kill(jobs.own.node_pid(), signal.SIGKILL)
+    jobs.none_left()
+    assert "could not be served" in jobs.tasks()[0]["ended_because"]["en"]
+    assert "not connected" in job.ask(f"{models}/a/model.safetensors")
+    job.process.kill()
+
+
 def test_the_last_process_ends_the_lease_and_not_the_first(jobs: Jobs, models: Path) -> None:
     job = jobs.run(f"qwen:{models}/a", command=("sh", "-c", f"exec 3<&0; (read line; cat {models}/a/config.json) <&3 & echo begun; exit 3")).begun()
     assert job.process.wait(30) == 3
@@ -267,6 +281,42 @@ def test_a_node_that_is_killed_while_a_task_waits(jobs: Jobs, models: Path, slow
     jobs.none_left()
 
 
+def test_a_control_plane_that_is_away_for_a_moment_while_a_task_waits(jobs: Jobs, models: Path, slow: Front) -> None:
+    with front(address(jobs.fleet.place.control.url)) as control:
+        jobs.environment["HEADRACE_CONTROL_URL"] = control.url
+        job = jobs.run(f"slow:{models}/a", command=("cat", f"{models}/a/config.json"))
+        until("the node watches it", lambda: jobs.own.status()["control"]["tasks_starting"] == 1)
+        control.shut()
+        slow.open()
+        time.sleep(2 * task_run._LOOK_SECONDS_MAX)  # it asks at least once meanwhile
+        control.open()
+        assert (ended := job.end()) == (0, "{}", ""), ended
+
+
+def test_an_answer_that_is_lost_is_asked_for_again(jobs: Jobs, models: Path) -> None:
+    """The replica dies when it has made the task: there is one task, not two, and the command begins."""
+    losing = """
+import sys
+from headrace.cli import main
+from headrace.client import ControlClient, ControlFailure
+real, lost = ControlClient.create_task, []
+def create_task(self, task, key=None):
+    made = real(self, task, key)
+    if not lost:
+        lost.append(made)
+        raise ControlFailure("control-unreachable", "it broke off")
+    assert made["id"] == lost[0]["id"]
+    return made
+ControlClient.create_task = create_task
+sys.argv[0] = "headrace"
+main()
+"""
+    arguments = ["task", "run", "--region", "zj-1", "--mount", f"qwen:{models}/a", "--", "cat", f"{models}/a/config.json"]
+    assert jobs.process(sys.executable, "-c", losing, *arguments).end() == (0, "{}", "")
+    assert len(jobs.tasks()) == 1
+    jobs.none_left()
+
+
 # `headrace task` that kills itself where it would do what is named.
 KILLED_AT = """
 import os, signal, sys
@@ -301,6 +351,24 @@ def test_it_fails_at_the_last_step_and_leaves_nothing(jobs: Jobs, models: Path) 
         assert jobs.process(sys.executable, "-c", failing, step, *arguments).end() == (1, "", "error: no\n")
         assert not jobs.tasks(ended="false"), "it has ended before the command has"
         assert os.listdir(models) == []
+    jobs.none_left()
+
+
+def test_one_that_fails_takes_no_mount_point_from_another(jobs: Jobs, models: Path) -> None:
+    """Both want the same path, which the one that fails has made."""
+    failing = KILLED_AT.replace(
+        "os.kill(os.getpid(), signal.SIGKILL)", "print('made', flush=True); input(); raise task_run.MountFailure('mount-failed', 'no')"
+    )
+    first = jobs.process(
+        sys.executable, "-c", failing, "own_namespace", "task", "run", "--region", "zj-1", "--mount", f"qwen:{models}/a", "--", "true"
+    )
+    assert first.line() == "made"
+    other = jobs.run(f"qwen:{models}/a", command=READING)
+    until("it has its mounts", lambda: len(jobs.own.status()["mounts"]) == 2)
+    first.say("on")
+    assert first.end() == (1, "", "error: no\n")
+    assert other.begun().ask(f"{models}/a/config.json") == "{}"
+    assert other.end()[0] == 0
     jobs.none_left()
 
 

@@ -289,6 +289,10 @@ def test_paths_inside_one_another_are_refused(place: Place) -> None:
         _refused(lambda path=path: _task(place, MOUNT, {**MOUNT, "path": path}), "invalid")  # type: ignore[misc]
 
 
+def test_a_version_that_is_named_is_not_followed(place: Place) -> None:
+    assert "names a version" in _refused(lambda: _task(place, {**MOUNT, "version": "v1", "follow": True}), "invalid")
+
+
 def test_nodes_hear_at_once_of_new_keys(place: Place, active: SimulatedNode, origins: Origins) -> None:
     before = active.client.desired()["version"]
     access = origins.access

@@ -16,6 +16,7 @@ from headrace.settings import ROOT_TASK_SOCKET, Settings
 # A node that was killed is back long before this.
 _CONNECT_SECONDS = 5.0
 _TRY_SECONDS = 0.02
+_GREETING_SECONDS = 20.0
 # A list of files may have to come first.
 _ANSWER_SECONDS = 120.0
 
@@ -23,6 +24,12 @@ _ANSWER_SECONDS = 120.0
 class _BrokenOff(NodeFailure):
     def __init__(self, cause: object) -> None:
         super().__init__("node-unreachable", f"the node broke off while it prepared the task ({cause}); start it again, or see the node's log")
+
+
+class _Full(ConnectionError):
+    def __init__(self, said: dict[str, Any]) -> None:
+        super().__init__(str(said["message"]))
+        self.failure = from_code(str(said["code"]), str(said["message"]))
 
 
 @dataclass(frozen=True)
@@ -86,15 +93,21 @@ class Door:
 def open_door(settings: Settings, region: str) -> Door:
     """The door of this machine's node in a region: this user's own, or root's. Raises UsageError where it is of another region."""
     looked = list(dict.fromkeys((settings.task_socket,) if settings.task_socket_named else (settings.task_socket, ROOT_TASK_SOCKET)))
-    others = []
+    others, failed = [], None
     for path in looked:
-        door = _connect(path)
+        try:
+            door = _connect(path)
+        except NodeFailure as failure:  # the first place may be anybody's who was there before this user: it keeps nobody from the next
+            failed = failed or failure
+            continue
         if door is None:
             continue
         if door.region == region:
             return door
         others.append(door.region)
         door.close()
+    if failed is not None:
+        raise failed
     if others:
         raise UsageError(
             "other-region",
@@ -111,15 +124,18 @@ def _connect(path: str) -> Door | None:
     until = time.monotonic() + _CONNECT_SECONDS
     while True:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        channel.settimeout(_CONNECT_SECONDS)  # also so that a queue that is full refuses, instead of keeping us in it
         try:
             channel.connect(path)
             return _greeted(channel, path)
         except FileNotFoundError:
             channel.close()
             return None
-        except (ConnectionError, BlockingIOError) as error:
+        except (ConnectionError, BlockingIOError, TimeoutError) as error:
             channel.close()
             if time.monotonic() > until:
+                if isinstance(error, _Full):
+                    raise error.failure from None
                 raise NodeFailure("node-unreachable", f"node: it does not answer at {path} ({error}); see its log") from None
             time.sleep(_TRY_SECONDS)
         except PermissionError:
@@ -133,8 +149,11 @@ def _connect(path: str) -> Door | None:
 def _greeted(channel: socket.socket, path: str) -> Door:
     if (uid := other_end(channel)) not in (0, os.geteuid()):
         raise NodeFailure("node-unreachable", f"node: {path} belongs to the user {uid}; set HEADRACE_TASK_SOCKET to your own node's or root's")
-    channel.settimeout(_ANSWER_SECONDS)
+    channel.settimeout(_GREETING_SECONDS)
     received = parcel.receive(channel)
     if received is None:
         raise ConnectionResetError("it closed the connection before it said a word")
+    if "error" in received[0]:
+        raise _Full(received[0]["error"])
+    channel.settimeout(_ANSWER_SECONDS)
     return Door(channel, path, received[0])

@@ -40,12 +40,16 @@ if TYPE_CHECKING:
     from headrace.settings import Settings
 
 _SHELL = "/bin/sh"
+# What is answered, or 0 for no answer, where nobody is there at the moment.
+_AWAY = (0, 502, 503, 504)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_SECONDS = 0.1
 _LOOK_SECONDS_MAX = 1.0
 # Of a lease of two minutes.
 _RENEW_SECONDS = 20.0
 _END_SECONDS = 10.0
+# A replica that has died has others beside it, or a successor long before this; together with the above it is less than the lease.
+_AWAY_SECONDS = 60.0
 
 
 class Interrupted(HeadraceError):
@@ -131,9 +135,11 @@ def _since_start() -> float:
 
 def _program(command: str, paths: Sequence[str]) -> str | None:
     """The command's file; None for one that may lie in what will be mounted, which can't be told yet."""
-    if any(is_within(os.path.abspath(command), path) for path in paths):
-        return None
-    return _found(command)
+    try:
+        place = os.path.abspath(command)
+    except OSError:  # the working directory is there no more
+        place = ""
+    return None if any(is_within(place, path) for path in paths) else _found(command)
 
 
 def _found(command: str) -> str:
@@ -151,7 +157,7 @@ def _task(client: ControlClient, wanted: Wanted, node: str) -> Iterator[dict[str
     said |= {"name": wanted.name} if wanted.name else {}
     task, key = None, secrets.token_hex(16)
     try:
-        task = client.create_task(said, key)
+        task = _created(client, said, key)
         yield task
     except Interrupted:
         _end_in_time(client, task, said, key)
@@ -160,6 +166,19 @@ def _task(client: ControlClient, wanted: Wanted, node: str) -> Iterator[dict[str
         if task is not None:
             _end_in_time(client, task, said, key)
         raise
+
+
+def _created(client: ControlClient, said: dict[str, Any], key: str) -> dict[str, Any]:
+    """The task. Asked for once more where the answer was lost: the same key asks for the same task."""
+    from headrace.client import ControlFailure
+
+    try:
+        return client.create_task(said, key)
+    except ControlFailure as failure:
+        if failure.status not in _AWAY:
+            raise
+    time.sleep(_LOOK_SECONDS)
+    return client.create_task(said, key)
 
 
 def _end_in_time(client: ControlClient, task: dict[str, Any] | None, said: dict[str, Any], key: str) -> None:
@@ -188,8 +207,10 @@ def _wait_mountable(client: ControlClient, task: dict[str, Any], door: Door, sec
     """Until everything can be mounted. A task for which that takes a while ends with this process meanwhile."""
     if task["state"] == "running":
         return
+    from headrace.client import ControlFailure
+
     door.watch(task["id"])
-    began = renewed = time.monotonic()
+    began = renewed = heard = time.monotonic()
     progress, pause = show.Progress(False), _LOOK_SECONDS
     try:
         while task["state"] == "waiting":
@@ -202,11 +223,15 @@ def _wait_mountable(client: ControlClient, task: dict[str, Any], door: Door, sec
             progress.say(f"waiting for {waits}: its files are being listed")
             time.sleep(pause)
             pause = min(2 * pause, _LOOK_SECONDS_MAX)
-            if time.monotonic() - renewed > _RENEW_SECONDS:
-                task |= client.renew_task(task["id"], task["lease"])
-                renewed = time.monotonic()
-            else:
-                task |= client.task(task["id"])
+            due = time.monotonic() - renewed > _RENEW_SECONDS
+            try:
+                task |= client.renew_task(task["id"], task["lease"]) if due else client.task(task["id"])
+            except ControlFailure as failure:
+                if failure.status not in _AWAY or time.monotonic() - heard > _AWAY_SECONDS:
+                    raise
+                continue
+            heard = time.monotonic()
+            renewed = heard if due else renewed
     finally:
         progress.done()
     if task["state"] == "ended":

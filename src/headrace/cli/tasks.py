@@ -135,15 +135,15 @@ def attach(
     mount: Annotated[
         list[str] | None, typer.Option(help="VOLUME[@VERSION][:PATH] of a new task; may be given again. Nothing is mounted here.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="Take over the lease of this task instead.")] = None,
+    task: Annotated[str | None, typer.Option(help="Take over the lease of this task instead; mounts that a node has for it end.")] = None,
     follow: Follow = False,
     name: Name = None,
     pid: Annotated[int | None, typer.Option(min=1, help="Until this process ends.")] = None,
     as_json: Json = False,
 ) -> None:
     """Hold the lease of a task that another scheduler runs, in the foreground, until a signal or until a process ends. Then the task ends."""
-    if (task is None) != bool(mount and region):
-        raise UsageError("bad-setting", "task: give either --task, or --region and --mount of a new one")
+    if not (mount and region) if task is None else mount or region or name or follow:
+        raise UsageError("bad-setting", "task: give either --task alone, or what a new one is: --region and --mount")
     ended = _watching(pid)
     with control() as client:
         held = (

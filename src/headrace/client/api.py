@@ -341,6 +341,8 @@ class ControlClient:
             answer = self._http.request(method, path, **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from None
+        except UnicodeEncodeError as error:
+            raise _no_text(error) from None
         if answer.is_success:
             return answer
         raise _failure(answer)
@@ -400,4 +402,12 @@ def _keyed(key: str | None) -> dict[str, str]:
 
 
 def _path(*parts: str) -> str:
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+    try:
+        return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+    except UnicodeEncodeError as error:
+        raise _no_text(error) from None
+
+
+def _no_text(error: UnicodeEncodeError) -> UsageError:
+    """What was typed may be any bytes."""
+    return UsageError("bad-setting", f"request: {printable(str(error.object), 80)} is no text; write it in UTF-8")

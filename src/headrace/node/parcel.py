@@ -9,9 +9,11 @@ import array
 import json
 import socket
 import struct
+import time
 from typing import Any
 
 _FDS_MAX = 64
+_REST_SECONDS = 10.0
 
 
 def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
@@ -45,26 +47,31 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 def receive_plain(channel: socket.socket, bytes_max: int) -> dict[str, Any] | None:
     """The next message of somebody who may not send descriptors: the kernel drops those. None at the end.
 
-    Raises ConnectionError for what is too long or no message.
+    The channel's timeout is for its beginning, however slowly the rest is sent: that has a bound of its own. Raises ConnectionError for what is
+    too long or no message, TimeoutError.
     """
     first = channel.recv(8)
     if not first:
         return None
-    length, count = struct.unpack("<II", first + _exactly(channel, 8 - len(first)))
+    patience, until = channel.gettimeout(), time.monotonic() + _REST_SECONDS
+    length, count = struct.unpack("<II", first + _exactly(channel, 8 - len(first), until))
     if count or length > bytes_max:
         raise ConnectionError("a message with descriptors, or too long")
     try:
-        message = json.loads(_exactly(channel, length))
+        message = json.loads(_exactly(channel, length, until))
     except (ValueError, RecursionError):
         raise ConnectionError("a message that is no JSON") from None
     if not isinstance(message, dict):
         raise ConnectionError("a message that is no object")
+    channel.settimeout(patience)
     return message
 
 
-def _exactly(channel: socket.socket, length: int) -> bytes:
+def _exactly(channel: socket.socket, length: int, until: float | None = None) -> bytes:
     parts = b""
     while len(parts) < length:
+        if until is not None:
+            channel.settimeout(max(until - time.monotonic(), 0.001))
         part = channel.recv(min(length - len(parts), 1 << 20))
         if not part:
             raise ConnectionError("the connection between node and keeper broke off")

@@ -92,6 +92,8 @@ class Node:
     def __init__(self, channel: socket.socket, kept: Kept, keeper: int) -> None:
         self.settings = configuration.load()
         self.kept = kept
+        # As the node before left them: mounts that can't be served are forgotten before there is anybody who tells of their tasks.
+        self.tasks_before = [mount["task"] for mount in kept.mounts.values() if "task" in mount]
         self.channel = channel
         self.keeper = keeper
         self.lock = threading.RLock()

@@ -4,7 +4,7 @@ Messages are those of `parcel`. The door speaks first: `{"headrace": VERSION, "n
 `{"op": "watch", "task": ID}`: from here on the task ends when the connection does; `{"op": "mount", "task": ID}`: makes its mounts and answers
 `{"mounts": [{"path", "directory", "device"}]}`, with a descriptor for each from a root node, and without from an ordinary user's, whose
 mounts hang at the directories named; and `{"op": "placed"}`: the process has them in its namespace, and the task is its own
-from now on. Answers are `{"ok": true}` or `{"error": {"code", "message"}}`. It takes nothing else.
+from now on. Answers are `{"ok": true}` or `{"error": {"code", "message"}}`; a door that is full begins with an error. It takes nothing else.
 
 Who is at the other end is what the kernel says. A task is served to the user that the control plane names, and to root. Nobody can take more than a
 bounded share: of connections, of bytes in a message, of time.
@@ -20,6 +20,7 @@ import stat
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _CONNECTIONS_MAX = 256
 _OF_ONE_USER_MAX = 64
+# Whoever asks for what is not theirs asks the control plane by this node's name: all of them together no faster than this.
+_REFUSAL_SECONDS = 0.1
 _MESSAGE_BYTES_MAX = 4096
 _FIRST_SECONDS = 10.0
 # A first listing may take long; whoever waits for it renews the lease meanwhile.
@@ -57,6 +60,7 @@ class Door:
         self._identity: os.stat_result | None = None
         self._lock = threading.Lock()
         self._users: Counter[int] = Counter()
+        self._refusals = threading.Lock()
         # An ordinary user's mounts hang in a place that a namespace made meanwhile would hold too: one task at a time.
         self._turn = threading.Lock()
 
@@ -91,22 +95,36 @@ class Door:
                 threading.Event().wait(0.1)
                 continue
             _, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            with self._lock:
-                full = self._users.total() >= _CONNECTIONS_MAX or self._users[uid] >= _OF_ONE_USER_MAX
-                self._users[uid] += not full
-            if full:
-                connection.close()
+            if not self._has_room(uid):
+                full = NodeFailure("task-refused", "node: too many tasks are starting or waiting at its door; try again")
+                with connection, contextlib.suppress(OSError):
+                    connection.setblocking(False)
+                    parcel.send(connection, _error(full))
                 continue
             try:
                 threading.Thread(target=self._serve, args=(connection, uid, gid), daemon=True).start()
             except RuntimeError as error:  # no more threads are to be had
                 print(f"node: a connection for a task could not be served: {error}", file=sys.stderr, flush=True)
                 connection.close()
-                with self._lock:
-                    self._users[uid] -= 1
+                self._gone(uid)
+
+    def _has_room(self, uid: int) -> bool:
+        """Takes a place for a connection, if there is one. Some are root's alone, whatever other users do."""
+        with self._lock:
+            others = self._users.total() - self._users[0]
+            if self._users[uid] >= _OF_ONE_USER_MAX or (uid != 0 and others >= _CONNECTIONS_MAX - _OF_ONE_USER_MAX):
+                return False
+            self._users[uid] += 1
+            return True
+
+    def _gone(self, uid: int) -> None:
+        with self._lock:
+            self._users[uid] -= 1
+            if not self._users[uid]:
+                del self._users[uid]
 
     def _serve(self, connection: socket.socket, uid: int, gid: int) -> None:
-        visit = _Visit(self._tasks, connection, uid, gid, self._turn)
+        visit = _Visit(self._tasks, connection, uid, gid, self._turn, self._refusals)
         try:
             connection.settimeout(_FIRST_SECONDS)
             parcel.send(connection, self._greeting)
@@ -120,18 +138,18 @@ class Door:
                 visit.end()
             finally:
                 connection.close()
-                with self._lock:
-                    self._users[uid] -= 1
+                self._gone(uid)
 
 
 class _Visit:
     """One connection, and the one task that it is about."""
 
-    def __init__(self, tasks: Tasks, connection: socket.socket, uid: int, gid: int, turn: threading.Lock) -> None:
+    def __init__(self, tasks: Tasks, connection: socket.socket, uid: int, gid: int, turn: threading.Lock, refusals: threading.Lock) -> None:
         self._tasks = tasks
         self._connection = connection
         self._uid, self._gid = uid, gid
         self._turn = turn
+        self._refusals = refusals
         self._has_turn = False
         self._task: Task | None = None
         self._made: list[Made] = []
@@ -149,7 +167,10 @@ class _Visit:
                     return None
             except (HeadraceError, EngineError) as error:
                 # One try a visit: each asks the control plane.
-                return self._say({"error": {"code": error.code, "message": error.message}})
+                if self._task is None:
+                    with self._refusals:
+                        time.sleep(_REFUSAL_SECONDS)
+                return self._say(_error(error))
             except OSError as error:
                 # Of the mounting; one of the connection shows at once when this is sent.
                 message_of = f"the task's mounts could not be made: {error}"
@@ -211,6 +232,10 @@ class _Visit:
 
     def _say(self, message: dict[str, Any]) -> None:
         parcel.send(self._connection, message)
+
+
+def _error(failure: HeadraceError | EngineError) -> dict[str, Any]:
+    return {"error": {"code": failure.code, "message": failure.message}}
 
 
 def _is_served(path: str) -> bool:

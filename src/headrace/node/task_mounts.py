@@ -120,7 +120,8 @@ def _mount(node: Node, mount_id: str, place: str, wanted: Wanted) -> Made:
         "directory": place, "bucket": wanted.bucket, "prefix": wanted.prefix, "origin": wanted.origin, "origin_id": wanted.origin_id,
         "environment": {}, "options": {}, "look": look, "pin": not wanted.task["follow"], "since": time.time(), "snapshot": f"v{wanted.version}",
         "slots": {str(slot): path for slot, path in node.engine.mount_slots(mount_id).items()},
-        "task": {**wanted.task, "device": device, "hung": not is_root()},
+        # By a clock that nobody sets, and that the node's successor goes by too.
+        "task": {**wanted.task, "device": device, "hung": not is_root(), "made": time.monotonic()},
     }  # fmt: skip
     node.keep_mount(mount_id, entry)
     if not is_root():

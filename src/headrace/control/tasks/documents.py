@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from headrace.control.accelerations.node_documents import OriginDocument, VersionWanted
 from headrace.control.accelerations.progress import Progress
+from headrace.control.problems import Text, Wrong
 from headrace.control.tasks import paths
 from headrace.control.tasks.models import Task, TaskMount
 from headrace.control.tasks.service import LEASE_SECONDS, WantedMount
@@ -25,7 +26,7 @@ SoughtVersion = Annotated[str, Field(max_length=_VERSION_MAX), Sought]
 
 
 class MountWanted(BaseModel):
-    """A volume at a path. Without a version it is the current one, and stays that; with `follow` it is whichever is current."""
+    """A volume at a path. Without a version it is the current one, and stays that; with `follow`, and no version, it is whichever is current."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -33,6 +34,15 @@ class MountWanted(BaseModel):
     path: MountPath
     version: Annotated[SoughtVersion | None, Field(description="A number, as `v3`, or a label.")] = None
     follow: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> MountWanted:
+        if self.follow and self.version is not None:
+            raise Wrong(
+                Text("it names a version, and is to follow new ones", "既指定了版本，又要求跟随新版本"),
+                Text("leave out the version, or `follow`", "请去掉版本或 `follow`"),
+            )
+        return self
 
     def of(self, acceleration_id: str, volume: str) -> WantedMount:
         return WantedMount(acceleration_id, volume, self.path, self.version, self.follow)

@@ -31,6 +31,8 @@ async def node_task(identifier: IdPath, control: Control, identity: OfNode) -> N
         origins = await shared(session, control.clock, identity.id, origins)
         mounts = []
         for mount in await service.mounts_of(session, row.id):
+            if mount.ordinal not in used:  # it has ended since
+                raise refused("not-found", noun="task", name=identifier)
             use, found = used[mount.ordinal]
             number = found.current if use.follow else use.version
             version = await queries.version(session, found.id, number) if number is not None else None

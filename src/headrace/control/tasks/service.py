@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import BigInteger, cast, delete, func, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations import uses
 from headrace.control.clock import Clock
+from headrace.control.database import Instant
 from headrace.control.events.service import Subject, record
 from headrace.control.ids import new_id
 from headrace.control.pages import Page, page
@@ -30,6 +31,8 @@ LEASE_SECONDS = 120
 # Ended tasks are shown for a while.
 _SHOWN_LASTS = timedelta(days=7)
 _DROPPED_AT_ONCE = 500
+# Of two replicas, at most.
+_CLOCKS_DIFFER = timedelta(seconds=60)
 
 
 class End(StrEnum):
@@ -110,7 +113,7 @@ def renew(clock: Clock, row: Task, lease: int) -> None:
     _must_be_alive(clock, row)
     if row.lease != lease:
         raise refused("stale-lease")
-    row.lease_until = max(row.lease_until, clock.now() + timedelta(seconds=row.lasts_seconds))
+    row.lease_until = clock.now() + timedelta(seconds=row.lasts_seconds)
 
 
 def attach(session: AsyncSession, clock: Clock, row: Task, caller: Caller, lasts_seconds: int) -> None:
@@ -155,13 +158,24 @@ async def renew_all(session: AsyncSession, clock: Clock, node_id: str, leases: d
     rows = await session.scalars(select(Task).where(Task.id.in_(leases), Task.node_id == node_id))
     known = {row.id: row for row in rows if row.lease == leases[row.id]}
     alive = [row.id for row in known.values() if row.ended is None]
-    until: dict[int, list[str]] = {}
+    until: dict[tuple[int, int], list[str]] = {}
     for identifier in alive:
-        until.setdefault(known[identifier].lasts_seconds, []).append(identifier)
-    for seconds, identifiers in until.items():
+        until.setdefault((known[identifier].lease, known[identifier].lasts_seconds), []).append(identifier)
+    for (lease, seconds), identifiers in until.items():
         later = clock.now() + timedelta(seconds=seconds)
-        await session.execute(update(Task).where(Task.id.in_(identifiers), Task.ended.is_(None)).values(lease_until=later))
+        # They are not locked: who takes a lease over at this moment must not find it renewed by the older one.
+        which = (Task.id.in_(identifiers), Task.lease == lease, Task.ended.is_(None))
+        await session.execute(update(Task).where(*which).values(lease_until=later))
     return {row.id: row.ended is None for row in known.values() if row.ended is None or row.end == End.LEASE}
+
+
+async def shorten(session: AsyncSession, now: datetime) -> None:
+    """Has no lease last longer than any renewal makes it: after a clock was set back it would, and nobody would notice that its holder has died."""
+    until_ms = type_coerce(Task.lease_until, BigInteger)
+    longest_ms = int((now + _CLOCKS_DIFFER).timestamp() * 1000) + cast(Task.lasts_seconds, BigInteger) * 1000
+    later = int(now.timestamp() * 1000) + cast(Task.lasts_seconds, BigInteger) * 1000
+    shorter = update(Task).where(Task.ended.is_(None), until_ms > longest_ms).values(lease_until=type_coerce(later, Instant))
+    await session.execute(shorter.execution_options(synchronize_session=False))
 
 
 async def due(session: AsyncSession, now: datetime, limit: int) -> list[str]:
@@ -240,8 +254,9 @@ async def counts(session: AsyncSession, nodes: Collection[str]) -> dict[str, int
 
 
 async def drop_old(session: AsyncSession, now: datetime) -> None:
-    """Forgets tasks that ended long ago, some at a time."""
-    old = list(await session.scalars(select(Task.id).where(Task.ended <= now - _SHOWN_LASTS).limit(_DROPPED_AT_ONCE)))
+    """Forgets tasks that ended long ago, some at a time; not one that a node revives at this moment."""
+    query = select(Task.id).where(Task.ended <= now - _SHOWN_LASTS).limit(_DROPPED_AT_ONCE)
+    old = list(await session.scalars(query.with_for_update(skip_locked=True)))
     await session.execute(delete(TaskMount).where(TaskMount.task_id.in_(old)))
     await session.execute(delete(Task).where(Task.id.in_(old)))
 

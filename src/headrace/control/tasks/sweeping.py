@@ -26,6 +26,8 @@ async def sweep_lost(database: Database, clock: Clock) -> None:
 
 async def sweep_leases(database: Database, clock: Clock) -> None:
     """Ends tasks whose lease ran out."""
+    async with database.writing() as session:
+        await service.shorten(session, clock.now())
     async with database.reading() as session:
         due = await service.due(session, clock.now(), _AT_ONCE)
     for identifier in due:

@@ -18,8 +18,11 @@ from headrace.control.tasks.models import Task, TaskMount
 async def take(session: AsyncSession, clock: Clock, row: Task, mounts: Sequence[TaskMount]) -> None:
     """Uses of everything that a task mounts. Raises what `mounting.mount` does; accelerations are locked in the order of their ids."""
     holder = f"{row.name or row.id} ({row.owner})"[:160]
+    # All of them before the first changes: a change locks the region's row, which others ask for while they hold one of these.
+    ids = sorted({mount.acceleration_id for mount in mounts})
+    accelerations = {identifier: await queries.by_id(session, identifier, lock=True) for identifier in ids}
     for mount in sorted(mounts, key=lambda one: (one.acceleration_id, one.ordinal)):
-        found = await queries.by_id(session, mount.acceleration_id, lock=True)
+        found = accelerations[mount.acceleration_id]
         version = f"v{mount.version}" if mount.version is not None and not mount.follow else mount.wanted
         wanted = mounting.Wanted(row.id, mount.ordinal, holder, version, mount.follow)
         there = await candidates(session, clock, found.region_id)

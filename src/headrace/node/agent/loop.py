@@ -149,7 +149,7 @@ class Agent:
         return self._tasks.events()
 
     def _heard(self) -> tuple[Desired | None, float]:
-        """What should be, and when (Unix time) this was heard; one that comes from the disk was heard at 0."""
+        """What should be, and when (monotonic time) this was heard; one that comes from the disk was heard at 0."""
         return self._desired, self._received
 
     def _guarded(self, work: Any) -> None:
@@ -191,7 +191,7 @@ class Agent:
     def _take(self, desired: Desired, document: Any) -> None:
         if self._desired is None or desired.version != self._desired.version:
             self._telling.again()
-        self._desired, self._received = desired, time.time()
+        self._desired, self._received = desired, time.monotonic()
         self._tasks.soon()
         try:
             self._last.write(document)

@@ -39,6 +39,7 @@ _EVENTS_MAX = 20
 _ENDED = "its last process has ended"
 _WENT_AWAY = "the command went away before it began"
 _STOPPED = "the node was stopped"
+_GONE = "its mounts could not be served any longer when the node started again"
 
 
 class Tasks:
@@ -63,7 +64,9 @@ class Tasks:
         self._desired = desired
         self._lock = threading.Lock()
         self._held: dict[str, int] = self._mounted()  # leases
-        self._ended: dict[str, tuple[int, str]] = {}  # not told yet: leases and reasons
+        before = {task["id"]: (task["lease"], _GONE) for task in node.tasks_before if task["node"] == node_id}
+        # Not told yet: leases and reasons.
+        self._ended: dict[str, tuple[int, str]] = {task: told for task, told in before.items() if task not in self._held}
         self._starting: set[str] = set()  # somebody at the door waits for them
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS_MAX)
         self._complaints: set[str] = set()
@@ -89,6 +92,7 @@ class Tasks:
             if task.id in self._starting or task.id in self._held or task.id in self._mounted():
                 raise NodeFailure("task-refused", f"task: {task.id} is mounted already; start another")
             self._starting.add(task.id)
+            self._ended.pop(task.id, None)  # of a node that was killed before it could hand the mounts over: it begins again
         return task
 
     def fetch(self, task_id: str) -> Task:
@@ -264,7 +268,7 @@ class Tasks:
         with self._lock:
             if self._held.pop(task, None) is None:
                 return
-        self.happened("task-ended", f"the task {task} was ended by the control plane: its mounts end, and reads there fail with ENOTCONN", task)
+        self.happened("task-ended", f"the task {task} was ended, or its lease taken over: its mounts end, reads there fail with ENOTCONN", task)
         for mount_id, entry in self._mounts().items():
             if entry["task"]["id"] == task:
                 task_mounts.end(self._node, mount_id)
@@ -272,7 +276,7 @@ class Tasks:
     def _follow(self, mount_id: str, entry: dict[str, Any], item: Item, heard: float) -> None:
         task = entry["task"]
         # What was heard before the mount was made may be older than what the mount shows.
-        if not task["follow"] or heard <= entry["since"] or item.current in (None, task["version"]):
+        if not task["follow"] or heard <= task.get("made", 0.0) or item.current in (None, task["version"]):
             return
         version = item.version(item.current)
         if version is None:
