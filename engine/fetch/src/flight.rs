@@ -46,8 +46,8 @@ impl Flight {
             shared.counters.prefetch_flights.fetch_add(1, Relaxed);
         }
         let mut sink = FlightSink { flight: self, position: self.range.start, current: None };
-        let (begun, patience) = object.flight_begins(self);
-        let deadline = std::time::Instant::now() + patience;
+        let begun = Instant::now();
+        let deadline = std::time::Instant::now() + shared.config.deadline;
         let result = object.source().fetch(object.pinned(), self.range.clone(), deadline, &mut sink);
         let reached = sink.seal();
         object.flight_ended(self, begun, reached, result.err());

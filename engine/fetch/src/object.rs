@@ -241,7 +241,7 @@ impl Object {
     /// The error that every missing byte of this object now gets, if any.
     pub(crate) fn standing_error(&self) -> Option<ReadError> {
         let mut state = self.state.lock();
-        state.replaced.clone().or_else(|| state.failures.last().cloned())
+        state.replaced.clone().or_else(|| state.failures.standing())
     }
 
     /// True while bytes from another boot are being compared with their digests before the file counts as whole.
@@ -290,11 +290,12 @@ impl Object {
         if let Some(error) = &state.replaced {
             return Some(error.clone());
         }
-        state.failures.last()?;
-        // What is on its way for somebody else counts as missing: the kernel asks again for a page whose read-ahead has failed, and one
-        // read would wait for two deadlines.
+        if state.failures.tell_nobody() {
+            return None;
+        }
         let missing = uncovered(&state.memory, &[], file, range, self.spec.size);
-        state.failures.of(&missing)
+        let not_on_their_way = uncovered(&state.memory, &state.flights, file, range, self.spec.size);
+        state.failures.of(&missing, &not_on_their_way)
     }
 
     /// Tells, where people look for it, why an archived object can't be opened.
@@ -348,7 +349,7 @@ impl Object {
     }
 
     fn plan_prefetch(self: &Arc<Self>, state: &mut State, file: Option<&CacheFile>, ahead: &Range<u64>, flights: &mut Vec<Arc<Flight>>) {
-        if ahead.is_empty() || self.spec.archived || state.replaced.is_some() || state.failures.last().is_some() {
+        if ahead.is_empty() || self.spec.archived || state.replaced.is_some() || state.failures.standing().is_some() {
             return;
         }
         let window = ahead.end - ahead.start;
@@ -435,16 +436,6 @@ impl Object {
         self.launch(flights);
     }
 
-    /// When a flight begins, and how long it may take: until the last of those who wait for it gives up, or the whole deadline while
-    /// nobody waits.
-    pub(crate) fn flight_begins(&self, flight: &Flight) -> (Instant, Duration) {
-        let limit = self.shared.config.deadline;
-        let state = self.state.lock();
-        let begun = Instant::now();
-        let last = state.waiters.iter().filter(|w| overlaps(&w.range, &flight.range)).map(|w| w.since).max();
-        (begun, limit.saturating_sub(last.map_or(Duration::ZERO, |since| begun.duration_since(since))))
-    }
-
     /// A flight that began at `begun` has ended at `reached`; what it did not bring fails for those who wait for it. Who came while it was
     /// under way has waited for less than it, though, and gets another flight where only time was lacking: one, for it is there when that begins.
     pub(crate) fn flight_ended(self: &Arc<Self>, flight: &Arc<Flight>, begun: Instant, reached: u64, error: Option<OriginError>) {
@@ -484,6 +475,11 @@ impl Object {
             self.shared.events.push_limited("read-failed", &self.spec.key, &failure.to_string());
             state.failures.note(left.clone(), failure.clone(), !lacked_time || !failed.is_empty());
         }
+        if !cancelled {
+            for waiter in &failed {
+                state.failures.refuse(waiter.range.clone(), failure.clone());
+            }
+        }
         self.shared.counters.waiting.fetch_sub(failed.len() as u64, Relaxed);
         answers.extend(failed.into_iter().map(|waiter| (waiter.reply, Err(failure.clone()))));
     }
@@ -513,13 +509,13 @@ impl Object {
             return;
         }
         let last: Arc<str> = match state.failures.last() {
-            Some(ReadError::Deadline { last, .. }) => Arc::clone(last),
+            Some(ReadError::Deadline { last, .. }) => last,
             Some(failure) => failure.to_string().into(),
             None => "the origin did not answer in time".into(),
         };
         let error = ReadError::Deadline { seconds: limit.as_secs(), last };
         for waiter in &late {
-            state.failures.note(waiter.range.clone(), error.clone(), true);
+            state.failures.refuse(waiter.range.clone(), error.clone());
         }
         drop(state);
         self.shared.counters.waiting.fetch_sub(late.len() as u64, Relaxed);

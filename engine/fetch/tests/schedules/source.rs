@@ -32,6 +32,8 @@ pub enum Fault {
     Replaced,
     /// Nothing comes until the test lets it end, and then its time is over.
     Late,
+    /// Nothing comes until the test lets it go on, and then everything does.
+    Slow,
 }
 
 /// Requests of a source that is out of reach.
@@ -55,6 +57,11 @@ impl Scripted {
     /// A source whose first requests fail like this; all others are answered whole.
     pub fn new(faults: &[Fault]) -> Scripted {
         Scripted { faults: Mutex::new(faults.iter().copied().collect()), ..Scripted::default() }
+    }
+
+    /// From now on the next requests fail like this.
+    pub fn fail(&self, faults: &[Fault]) {
+        self.faults.lock().extend(faults);
     }
 
     pub fn sent(&self) -> u64 {
@@ -108,6 +115,10 @@ impl Scripted {
         let stop = match fault {
             Some(Fault::Replaced) => return Err(OriginError::Replaced { object: "o".into() }),
             Some(Fault::Late) => return Err(self.out_of_reach()),
+            Some(Fault::Slow) => {
+                self.out_of_reach();
+                range.end
+            }
             Some(Fault::Breaks(bytes)) => range.end.min(range.start + bytes),
             None => range.end,
         };

@@ -85,6 +85,14 @@ impl Stage {
         object.read(range.start, range.end - range.start, token, Box::new(reply));
     }
 
+    /// Waits until nothing is fetched any more.
+    pub fn all_quiet(&self, object: &Arc<Object>) {
+        let known = || (self.source.sent(), object.cache_file().map_or(0, |file| file.present_bytes()));
+        while known().0 != known().1 {
+            Condvar::new().wait_for(&mut Mutex::new(()).lock(), Duration::from_millis(100));
+        }
+    }
+
     /// Waits until every read is answered; one that never is is found by the clock.
     pub fn all_answered(&self) {
         let mut open = self.tally.open.lock();
