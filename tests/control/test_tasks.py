@@ -13,6 +13,8 @@ from control.conftest import Origins, Place
 from headrace.client import ControlClient, ControlFailure
 from headrace.control.accelerations.sweeping import sweep_once
 from headrace.control.tasks import service
+from headrace.control.background import expire_leases
+from headrace.control.hearing import FIRST_SECONDS
 from headrace.control.tasks.sweeping import sweep_leases, sweep_lost
 from headrace.testing.nodes import SimulatedNode
 from support.standing import stand
@@ -221,7 +223,22 @@ def test_a_lease_that_nobody_renews_ends_the_task(place: Place, active: Simulate
 def test_a_lease_at_its_end_is_refused_before_anybody_has_swept(place: Place, active: SimulatedNode) -> None:
     made = _task(place)
     place.control.clock.advance(timedelta(seconds=121))
+    place.control.plane.hearing.since -= FIRST_SECONDS
     _refused(lambda: place.admin.renew_task(made["id"], 1), "lease-ended")
+
+
+def test_a_lease_that_nobody_could_renew_is_renewed_late(place: Place, active: SimulatedNode) -> None:
+    """The control plane was away for longer than it lasts. Whoever took it over meanwhile has it, all the same."""
+    made = _task(place)
+    place.control.clock.advance(timedelta(hours=2))
+    place.control.plane.hearing.was_lost()
+    _do(place, expire_leases(place.control.plane))
+    assert place.admin.renew_task(made["id"], 1)["state"] == "running"
+    place.control.clock.advance(timedelta(hours=2))
+    _refused(lambda: place.admin.renew_task(made["id"], 2), "stale-lease")
+    place.control.plane.hearing.since -= FIRST_SECONDS
+    _do(place, expire_leases(place.control.plane))
+    assert place.admin.task(made["id"])["end"] == "lease"
 
 
 def test_whoever_takes_a_lease_over_shuts_the_other_out(place: Place, active: SimulatedNode) -> None:

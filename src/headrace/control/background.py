@@ -30,8 +30,6 @@ log = logging.getLogger("headrace.control")
 _EVERY_SECONDS = 2.0
 # What is at its end is refused anyhow; its rows only take room.
 _FORGET_SECONDS = 600.0
-# After a start: nodes that could not be heard meanwhile renew the leases of their tasks first.
-_HEAR_FIRST_SECONDS = 60.0
 _REASON_MAX = 200
 # Each batch is a transaction, so that nobody waits long behind it; what is left after so many waits for the next time.
 _EVENTS_AT_ONCE = 1000
@@ -57,6 +55,7 @@ async def _do(work: Work, control: ControlPlane) -> None:
     try:
         await work(control)
     except DatabaseAway as away:
+        control.hearing.was_lost()
         log.warning("background: %s", printable(away.reason, _REASON_MAX))
     except Exception:
         log.exception("background: %s", work.__name__)
@@ -75,7 +74,9 @@ async def sweep_jobs(control: ControlPlane) -> None:
 
 
 async def expire_leases(control: ControlPlane) -> None:
-    await sweep_leases(control.database, control.clock)
+    """Nodes and others that could not be heard renew the leases of their tasks first."""
+    if not control.hearing.has_just_begun():
+        await sweep_leases(control.database, control.clock)
 
 
 async def count_usage(control: ControlPlane) -> None:
@@ -114,7 +115,7 @@ async def _forget_events(control: ControlPlane) -> None:
 _WORKS: dict[Work, tuple[float, float]] = {
     sweep_accelerations: (_EVERY_SECONDS, 0),
     sweep_jobs: (_EVERY_SECONDS, 0),
-    expire_leases: (_EVERY_SECONDS, _HEAR_FIRST_SECONDS),
+    expire_leases: (_EVERY_SECONDS, 0.0),
     count_usage: (usage.EVERY.total_seconds(), 0),
     forget_what_is_over: (_FORGET_SECONDS, 0),
 }

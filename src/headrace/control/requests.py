@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from headrace.control.accelerations.instructions import Instructions
 from headrace.control.clock import Clock
 from headrace.control.database import Database
+from headrace.control.hearing import Hearing
 from headrace.control.problems import refused
 from headrace.control.settings import ControlSettings
 from headrace.control.tokens import service as tokens
@@ -39,6 +40,7 @@ class ControlPlane:
     clock: Clock
     watch: Watch
     instructions: Instructions
+    hearing: Hearing = field(default_factory=Hearing)
     # Each holds connections and memory for up to a minute.
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_MAX))
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STREAMS_MAX))

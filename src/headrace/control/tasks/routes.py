@@ -103,7 +103,7 @@ async def renew_task(identifier: IdPath, body: Renewal, control: Control, caller
     """Makes a lease last from now on. For whoever runs a task without a node's mounts."""
     async with control.database.writing() as session:
         row = await service.find(session, caller, identifier, lock=True)
-        service.renew(control.clock, row, body.lease)
+        service.renew(control.clock, row, body.lease, late=control.hearing.has_just_begun())
         return await _document(control, session, row)
 
 

@@ -108,9 +108,12 @@ def create(session: AsyncSession, clock: Clock, caller: Caller, wanted: Wanted, 
     return row
 
 
-def renew(clock: Clock, row: Task, lease: int) -> None:
-    """Makes the lease last from now on. Raises `lease-ended`, or `stale-lease` where somebody has taken it over."""
-    _must_be_alive(clock, row)
+def renew(clock: Clock, row: Task, lease: int, *, late: bool = False) -> None:
+    """Makes the lease last from now on. Raises `lease-ended`, or `stale-lease` where somebody has taken it over.
+
+    `late`: one that ran out and was not ended yet is taken all the same, since nobody could be asked before.
+    """
+    _must_be_alive(clock, row, late=late)
     if row.lease != lease:
         raise refused("stale-lease")
     row.lease_until = clock.now() + timedelta(seconds=row.lasts_seconds)
@@ -261,10 +264,10 @@ async def drop_old(session: AsyncSession, now: datetime) -> None:
     await session.execute(delete(Task).where(Task.id.in_(old)))
 
 
-def _must_be_alive(clock: Clock, row: Task) -> None:
+def _must_be_alive(clock: Clock, row: Task, *, late: bool = False) -> None:
     if row.ended is not None:
         raise refused("lease-ended", reason=Text(row.because["en"], row.because["zh"]))
-    if row.lease_until <= clock.now():
+    if row.lease_until <= clock.now() and not late:
         raise refused("lease-ended", reason=_LEASE_RAN_OUT)
 
 
