@@ -59,6 +59,21 @@ def _refused(call: object, code: str = "state-forbids") -> str:
     return caught.value.message
 
 
+def test_a_list_has_what_each_has_but_the_nodes(place: Place, one: SimulatedNode) -> None:
+    """Of hundreds of nodes each page would be megabytes."""
+    _start(place)
+    one.publish("qwen", b"list 1")
+    one.hold("qwen", done=40)
+    of_second = {"version": 1, "files": 1, "files_total": 2, "bytes": 7, "bytes_total": 100, "complete": False, "error": ""}
+    with SimulatedNode.join(place.admin, "zj-1", "gpu-2").client as second:
+        second.progress([{"acceleration": one.items()["qwen"]["id"], **of_second}])
+    (listed,), shown = place.admin.accelerations(), place.admin.acceleration("qwen", "zj-1")
+    assert len(shown.pop("nodes")) == 2
+    passing = dict.fromkeys(("bytes_per_second", "seconds_left"))
+    assert {**listed, **passing} == {**shown, **passing}
+    assert (listed["bytes_held"], listed["bytes"], listed["bytes_total"]) == (47, 47, 200)
+
+
 def test_the_whole_way(place: Place, one: SimulatedNode) -> None:
     _start(place)
     assert _state(place) == ("syncing", "", False)

@@ -13,6 +13,7 @@ from headrace.control.accelerations.models import Acceleration, Holding, Version
 from headrace.control.accelerations.names import Names
 from headrace.control.accelerations.placement import Placement
 from headrace.control.accelerations.progress import progress_of
+from headrace.control.accelerations.queries import Sum
 from headrace.control.accelerations.states import Condition, State
 from headrace.control.problems import Text, Wrong
 from headrace.control.revisions import etag
@@ -181,7 +182,7 @@ class VersionDocument(BaseModel):
     whole: Annotated[kept.Whole, Field(description="Whether it can still be read whole, by what nodes tell.")]
 
 
-class AccelerationDocument(BaseModel):
+class AccelerationSummary(BaseModel):
     """A volume in a region."""
 
     id: str
@@ -211,7 +212,6 @@ class AccelerationDocument(BaseModel):
     seconds_left: float | None
     expires_in_seconds: float | None
     released_in_seconds: float | None
-    nodes: list[HoldingDocument]
     revision: int
     created: datetime
     changed: datetime
@@ -223,7 +223,19 @@ class AccelerationDocument(BaseModel):
         return etag(self.id, self.revision)
 
 
+class AccelerationDocument(AccelerationSummary):
+    """A volume in a region, with what each node has of it."""
+
+    nodes: list[HoldingDocument]
+
+
 def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, now: datetime) -> AccelerationDocument:
+    """An acceleration, with what each node has."""
+    nodes = [HoldingDocument.model_validate(one) for one in held]
+    return AccelerationDocument(**dict(summary(row, names, held, tasks, now)), nodes=nodes)
+
+
+def summary(row: Acceleration, names: Names, held: Sequence[Holding] | Sequence[Sum], tasks: int, now: datetime) -> AccelerationSummary:
     """An acceleration with the progress of its pull, and how many tasks mount it."""
     state = State(row.state)
     version = row.pulling if row.pulling is not None else row.current
@@ -231,7 +243,7 @@ def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, 
     progress = progress_of(row, sum(one.bytes for one in pull), sum(one.bytes_total for one in pull), now)
     left = changes.left_seconds(row, now)
     waits = state in (State.ACTIVE, State.EXPIRING) and not tasks
-    return AccelerationDocument(
+    return AccelerationSummary(
         id=row.id,
         volume=names.volume,
         region=names.region,
@@ -259,7 +271,6 @@ def shown(row: Acceleration, names: Names, held: Sequence[Holding], tasks: int, 
         seconds_left=progress.seconds_left,
         expires_in_seconds=left["expire"] if waits and state == State.ACTIVE else None,
         released_in_seconds=left["release"] if waits else None,
-        nodes=[HoldingDocument.model_validate(one) for one in held],
         revision=row.revision,
         created=row.created,
         changed=row.changed,

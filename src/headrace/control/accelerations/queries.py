@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, func, or_, select, type_coerce
@@ -127,12 +128,24 @@ async def versions_in_region(session: AsyncSession, region_id: str) -> dict[str,
     return found
 
 
-async def holdings_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Holding]]:
-    """What nodes have of several accelerations, by their ids, in one question."""
-    found: dict[str, list[Holding]] = {identifier: [] for identifier in identifiers}
-    query = select(Holding).where(Holding.acceleration_id.in_(identifiers)).order_by(Holding.node_id)
-    for holding in await session.scalars(query):
-        found[holding.acceleration_id].append(holding)
+@dataclass(frozen=True)
+class Sum:
+    """What nodes have of a version, all together."""
+
+    version: int
+    files: int
+    files_total: int
+    bytes: int
+    bytes_total: int
+
+
+async def sums_of_all(session: AsyncSession, identifiers: Sequence[str]) -> dict[str, list[Sum]]:
+    """What nodes have of several accelerations, by their ids. The database adds up: hundreds of nodes may hold each of them."""
+    found: dict[str, list[Sum]] = {identifier: [] for identifier in identifiers}
+    sums = (func.sum(of) for of in (Holding.files, Holding.files_total, Holding.bytes, Holding.bytes_total))
+    query = select(Holding.acceleration_id, Holding.version, *sums).where(Holding.acceleration_id.in_(identifiers))
+    for identifier, version, *amounts in await session.execute(query.group_by(Holding.acceleration_id, Holding.version)):
+        found[identifier].append(Sum(version, *map(int, amounts)))
     return found
 
 

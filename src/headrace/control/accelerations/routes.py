@@ -15,6 +15,7 @@ from headrace.control.accelerations import kept, queries, service, uses
 from headrace.control.accelerations.documents import (
     AccelerationDocument,
     AccelerationEdit,
+    AccelerationSummary,
     Refresh,
     Release,
     RollBack,
@@ -22,6 +23,7 @@ from headrace.control.accelerations.documents import (
     VersionDocument,
     VersionEdit,
     shown,
+    summary,
     version_shown,
 )
 from headrace.control.accelerations.models import Acceleration
@@ -114,19 +116,19 @@ async def list_accelerations(
     region: Annotated[SoughtName | None, Query()] = None,
     volume: Annotated[SoughtName | None, Query()] = None,
     state: Literal["idle", "syncing", "active", "expiring"] | None = None,
-) -> PageOf[AccelerationDocument]:
-    """Accelerations, in the order in which they were first started; a user sees those of own volumes."""
+) -> PageOf[AccelerationSummary]:
+    """Accelerations without what each node has, in the order in which they were first started; a user sees those of own volumes."""
     async with control.database.reading() as session:
         region_id = (await regions.find(session, region)).id if region is not None else None
         volume_id = (await volumes.find(session, caller, volume)).id if volume is not None else None
         found = await queries.listed(session, caller, after_id=after, limit=limit, region_id=region_id, volume_id=volume_id, state=state)
         # A question for the page, not for each of its rows.
-        held = await queries.holdings_of_all(session, [row.id for row in found.items])
+        held = await queries.sums_of_all(session, [row.id for row in found.items])
         used = await uses.counts(session, [row.id for row in found.items])
         in_regions = await regions.names(session, {row.region_id for row in found.items})
         of_volumes = await volumes.names(session, {row.volume_id for row in found.items})
     now = control.clock.now()
-    items = [shown(row, Names(of_volumes[row.volume_id], in_regions[row.region_id]), held[row.id], used.get(row.id, 0), now) for row in found.items]
+    items = [summary(row, Names(of_volumes[row.volume_id], in_regions[row.region_id]), held[row.id], used.get(row.id, 0), now) for row in found.items]
     return PageOf(items=items, next=found.next)
 
 
