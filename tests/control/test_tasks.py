@@ -14,6 +14,7 @@ from headrace.client import ControlClient, ControlFailure
 from headrace.control.accelerations.sweeping import sweep_once
 from headrace.control.tasks import service
 from headrace.control.background import expire_leases
+from headrace.control.database import Database
 from headrace.control.hearing import FIRST_SECONDS
 from headrace.control.tasks.sweeping import sweep_leases, sweep_lost
 from headrace.testing.nodes import SimulatedNode
@@ -238,6 +239,25 @@ def test_a_lease_that_nobody_could_renew_is_renewed_late(place: Place, active: S
     _refused(lambda: place.admin.renew_task(made["id"], 2), "stale-lease")
     place.control.plane.hearing.since -= FIRST_SECONDS
     _do(place, expire_leases(place.control.plane))
+    assert place.admin.task(made["id"])["end"] == "lease"
+
+
+def test_a_replica_whose_clock_is_ahead_ends_no_lease(place: Place, active: SimulatedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others renew by theirs."""
+    plane = place.control.plane
+    assert abs(asyncio.run_coroutine_threadsafe(plane.database.ahead_seconds(), place.control.loop).result(30)) < 5
+
+    async def ahead(_: Database) -> float:
+        return 150.0
+
+    made = _task(place)
+    place.control.clock.advance(timedelta(seconds=150))
+    plane.hearing.since -= FIRST_SECONDS
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "ahead_seconds", ahead)
+        _do(place, expire_leases(plane))
+    assert place.admin.task(made["id"])["state"] == "running"
+    _do(place, expire_leases(plane))
     assert place.admin.task(made["id"])["end"] == "lease"
 
 

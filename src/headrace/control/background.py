@@ -31,6 +31,7 @@ _EVERY_SECONDS = 2.0
 # What is at its end is refused anyhow; its rows only take room.
 _FORGET_SECONDS = 600.0
 _REASON_MAX = 200
+_AHEAD_SECONDS_MAX = 10.0
 # Each batch is a transaction, so that nobody waits long behind it; what is left after so many waits for the next time.
 _EVENTS_AT_ONCE = 1000
 _BATCHES_MAX = 100
@@ -75,8 +76,14 @@ async def sweep_jobs(control: ControlPlane) -> None:
 
 async def expire_leases(control: ControlPlane) -> None:
     """Nodes and others that could not be heard renew the leases of their tasks first."""
-    if not control.hearing.has_just_begun():
-        await sweep_leases(control.database, control.clock)
+    if control.hearing.has_just_begun():
+        return
+    # By a clock that is ahead every lease has run out, though all of them are renewed with the other replicas.
+    ahead = await control.database.ahead_seconds()
+    if ahead > _AHEAD_SECONDS_MAX:
+        log.error("clock: this machine's is %.0f s ahead of the database's; set it (NTP). Until then this replica ends no task's lease", ahead)
+        return
+    await sweep_leases(control.database, control.clock)
 
 
 async def count_usage(control: ControlPlane) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
-from sqlalchemy import BigInteger, MetaData, TypeDecorator, event
+from sqlalchemy import BigInteger, MetaData, TypeDecorator, event, func, select
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -143,6 +144,14 @@ class Database:
         async with _bounded(self._writing(), self._seconds) as session:
             yield session
             await session.commit()
+
+    async def ahead_seconds(self) -> float:
+        """How far this machine's clock is ahead of the database's, which all replicas share; one of our own process has no clock of its own."""
+        if self.engine.dialect.name != "postgresql":
+            return 0.0
+        async with self.reading() as session:
+            theirs: Any = await session.scalar(select(func.extract("epoch", func.clock_timestamp())))
+        return time.time() - float(theirs)
 
     async def close(self) -> None:
         await self.engine.dispose()
