@@ -59,6 +59,7 @@ SETTINGS = (
             "open to every user; otherwise, and where `node` is set, beside the node's socket."),
     Setting("task_paths", "names", "/mnt,/models,/data", "Directories, separated by commas, in which tasks may mount; the user's home besides. "
             "Both the command's and the node's must allow a path."),
+    Setting("task_mounts", "integer", "256", "Most mounts of tasks that a node has at a time; each takes about a dozen threads."),
     Setting("deadline", "seconds", "300", "A read that gets no bytes for this long fails with EIO."),
     Setting("connections", "integer", "32", "Most connections to one origin."),
     Setting("kernel_mask", "names", "", "Features of the kernel to do without, separated by commas: passthrough, resend, "
@@ -105,6 +106,7 @@ class Settings:
     task_socket: str = ""
     task_socket_named: bool = False  # so no other is looked at
     task_paths: tuple[str, ...] = ()
+    task_mounts: int = 256
 
     @property
     def runtime(self) -> Path:
@@ -158,6 +160,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         task_socket_named=bool(values["task_socket"] or values["node"]),
         task_socket=values["task_socket"] or _task_socket(values["node"], socket),
         task_paths=_task_paths(names(values["task_paths"])),
+        task_mounts=_integer("task mounts", values["task_mounts"], 1, 10_000),
     )
 
 

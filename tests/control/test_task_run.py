@@ -57,6 +57,25 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+def test_a_node_has_no_more_mounts_of_tasks_than_it_may(fleet: Fleet, origins: Origins, models: Path) -> None:
+    models.mkdir()
+    own = fleet.node("gpu-1", HEADRACE_TASK_PATHS=str(models), HEADRACE_TASK_MOUNTS="2")
+    fleet.volume(origins)
+    fleet.start()
+    fleet.until("active")
+    jobs = Jobs(fleet, own, fleet.stack)
+    first = jobs.run(f"qwen:{models}/a", command=WAITING).begun()
+    code, err = jobs.refused(f"qwen:{models}/b", f"qwen:{models}/c")
+    assert (code, "as many mounts as task_mounts allows, 2" in err) == (4, True), (code, err)
+    second = jobs.run(f"qwen:{models}/b", command=WAITING).begun()
+    assert "task_mounts" in jobs.refused(f"qwen:{models}/c")[1]
+    for job in (first, second):
+        job.say("end")
+        assert job.end()[0] == 0
+    jobs.none_left()
+    assert jobs.run(f"qwen:{models}/b", f"qwen:{models}/c", command=("true",)).end()[0] == 0
+
+
 @pytest.fixture
 def slow(jobs: Jobs, origins: Origins) -> Iterator[Front]:
     """The way to the origin of a volume `slow`, which is accelerated and can't be listed: the way is shut."""

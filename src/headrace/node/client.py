@@ -206,6 +206,7 @@ def told(settings: Settings) -> dict[str, str]:
         "HEADRACE_LEARN_ORDER": str(int(settings.learn_order)),
         "HEADRACE_TASK_SOCKET": settings.task_socket,
         "HEADRACE_TASK_PATHS": ",".join(settings.task_paths),
+        "HEADRACE_TASK_MOUNTS": str(settings.task_mounts),
     }
 
 

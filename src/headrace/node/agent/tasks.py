@@ -6,11 +6,12 @@ only its own word ends one.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from headrace._engine import EngineError
@@ -68,6 +69,7 @@ class Tasks:
         # Not told yet: leases and reasons.
         self._ended: dict[str, tuple[int, str]] = {task: told for task, told in before.items() if task not in self._held}
         self._starting: set[str] = set()  # somebody at the door waits for them
+        self._making = 0  # mounts
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS_MAX)
         self._complaints: set[str] = set()
         self._wake = threading.Event()
@@ -103,16 +105,31 @@ class Tasks:
         """Mounts all of a task; leaves nothing when one fails."""
         paths = checked_paths([mount.path for mount in task.mounts], allowed_roots(self._node.settings.task_paths, uid))
         made: list[Made] = []
-        try:
-            for mount, path in zip(task.mounts, paths, strict=True):
-                made.append(self._make(task, mount, path, uid, gid))
-        except BaseException:
-            close_trees(made)
-            self._take_back(made)
-            raise
+        with self._room_for(len(paths)):
+            try:
+                for mount, path in zip(task.mounts, paths, strict=True):
+                    made.append(self._make(task, mount, path, uid, gid))
+            except BaseException:
+                close_trees(made)
+                self._take_back(made)
+                raise
         with self._lock:
             self._held[task.id] = task.lease
         return made
+
+    @contextlib.contextmanager
+    def _room_for(self, count: int) -> Iterator[None]:
+        """While so many mounts are made. Raises NodeFailure where there would be too many."""
+        most = self._node.settings.task_mounts
+        with self._lock:
+            if len(task_mounts.of_tasks(self._node)) + self._making + count > most:
+                raise NodeFailure("task-refused", f"node: tasks have as many mounts as task_mounts allows, {most}; end some, or use another node")
+            self._making += count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._making -= count
 
     def placed(self, made: list[Made]) -> None:
         """The task's process has them in its namespace."""
