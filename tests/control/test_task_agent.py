@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from headrace.client import ControlFailure
 from headrace.node import task_mounts
 from headrace.node.agent.tasks import Tasks
 
@@ -66,3 +67,33 @@ def test_a_task_that_begins_again_after_its_node_was_killed_is_not_told_as_ended
     tasks._tell()
     ((held, ended),) = told
     assert (held, [one["id"] for one in ended]) == ([], ["gone"])
+
+
+def test_keys_that_one_volume_can_not_get_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+
+    def entry(acceleration: str) -> dict[str, Any]:
+        task = {"id": acceleration, "node": "gpu-1", "lease": 1, "acceleration": acceleration, "follow": acceleration == "b", "version": 1,
+                "volume": acceleration, "path": f"/mnt/{acceleration}", "revision": 1, "made": now - 1}  # fmt: skip
+        place = {"endpoint": "http://s3", "addressing": "path", "anonymous": False}
+        return {"task": task, "slots": {}, "origin": place, "bucket": "models", "origin_id": acceleration}
+
+    def refused(volume: str) -> None:
+        raise ControlFailure("not-found", f"no volume {volume}", status=404)
+
+    def item(acceleration: str) -> SimpleNamespace:
+        origin = SimpleNamespace(
+            revision=2, endpoint="http://s3", bucket="models", addressing="path", anonymous=False, volume_id=acceleration, volume=acceleration
+        )
+        return SimpleNamespace(id=acceleration, current=2, version=lambda number: SimpleNamespace(number=number), origin=origin)
+
+    shown = list[str]()
+    monkeypatch.setattr(task_mounts, "switch", lambda _node, mount, _number, _snapshot: shown.append(mount))
+    mounts = {"first": entry("a"), "second": entry("b")}
+    node = SimpleNamespace(kept=SimpleNamespace(mounts=mounts), tasks_before=[], engine=SimpleNamespace(mount_alive=lambda _: True))
+    control = SimpleNamespace(tell_tasks=lambda *_: {"gone": []})
+    origins, snapshots = SimpleNamespace(fetched=refused), SimpleNamespace(get=lambda *_: "list 2")
+    desired = SimpleNamespace(version=7, items=[item("a"), item("b")])
+    parts: tuple[Any, ...] = (node, "gpu-1", control, SimpleNamespace(heard=lambda: None), origins, snapshots, lambda: (desired, now))
+    cast(Any, Tasks)(*parts)._step()
+    assert shown == ["second"]

@@ -19,7 +19,8 @@ from headrace.errors import CredentialFailure, HeadraceError, NodeFailure
 from headrace.node import task_mounts
 from headrace.node.agent.backoff import Backoff
 from headrace.node.agent.contact import Contact, plain
-from headrace.node.agent.desired import Desired, Item
+from headrace.node.agent.desired import Desired, Item, Origin
+from headrace.node.agent.listing import PASSING
 from headrace.node.agent.origins import Origins
 from headrace.node.agent.snapshots import Snapshots
 from headrace.node.agent.task_document import Task, TaskMount, parse_task
@@ -314,12 +315,26 @@ class Tasks:
         if (new.endpoint, new.bucket, new.addressing, new.anonymous) != (old["endpoint"], entry["bucket"], old["addressing"], old["anonymous"]):
             self._complain(f"the volume {task['volume']} is somewhere else now; the mount of the task {task['id']} stays with what it had")
             return
-        keys = {} if new.anonymous else self._origins.fetched(new.volume_id)
+        keys = {} if new.anonymous else self._keys_of(new)
+        if keys is None:
+            return
         if keys:
             self._origins.give(entry["origin_id"], keys)
         for mount_id, other in self._mounts().items():
             if other["origin_id"] == entry["origin_id"]:
                 task_mounts.change(self._node, mount_id, {"revision": new.revision}, origin={**other["origin"], **keys})
+
+    def _keys_of(self, origin: Origin) -> dict[str, Any] | None:
+        """A volume's keys; None where this node can't have them, which is no matter of the others."""
+        from headrace.client import ControlFailure
+
+        try:
+            return self._origins.fetched(origin.volume_id)
+        except ControlFailure as failure:
+            if failure.status in PASSING:
+                raise
+            self._complain(f"keys of the volume {origin.volume} can't be had: {failure.message}; mounts of tasks go on with those they have")
+            return None
 
     def _complain(self, message: str) -> None:
         """Once."""
