@@ -261,6 +261,16 @@ def test_a_replica_whose_clock_is_ahead_ends_no_lease(place: Place, active: Simu
     assert place.admin.task(made["id"])["end"] == "lease"
 
 
+def test_nobody_has_tasks_without_end(place: Place, active: SimulatedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "TASKS_MAX", 2)
+    with place.user("alice") as alice:
+        first, _ = _task(place), _task(place)
+        assert "2 tasks" in _refused(lambda: _task(place), "too-many-tasks")
+        _refused(lambda: alice.create_task({"region": "zj-1", "mounts": [MOUNT]}), "not-found")  # of others it says nothing
+        place.admin.end_task(first["id"])
+        _task(place)
+
+
 def test_whoever_takes_a_lease_over_shuts_the_other_out(place: Place, active: SimulatedNode) -> None:
     made = _task(place)
     taken = place.admin.attach_task(made["id"])

@@ -138,6 +138,11 @@ PROBLEMS: dict[str, Declared] = {
         Text("the body did not arrive within {seconds} seconds", "请求体未在 {seconds} 秒内到达"),
         Text("send it again, over a faster way or in smaller parts", "请通过更快的网络或以更小的分片重新发送"),
     ),
+    "too-many-tasks": Declared(
+        409,
+        Text("you have {most} tasks that have not ended, as many as may be", "您未结束的任务已达上限 {most} 个"),
+        Text("end some: `headrace task ls`, `headrace task end`", "请结束部分任务：`headrace task ls`、`headrace task end`"),
+    ),
     "too-many-streams": Declared(
         503,
         Text("as many streams of events are open as may at once", "同时打开的事件流已达上限"),

@@ -50,6 +50,7 @@ async def create_task(body: TaskCreation, control: Control, caller: Writer, key:
         once = Replayable(control, session, caller, "create_task", key, body)
         if (before := await once.claim(TaskDocument)) is not None:
             return before
+        await service.must_have_room(session, caller.subject)
         region = await regions.find(session, body.region)
         if body.node is not None:
             await _must_take_tasks(control, session, body.node, region.id)

@@ -47,6 +47,9 @@ class End(StrEnum):
     LOST = "lost"
 
 
+# Of one owner, that have not ended.
+TASKS_MAX = 10_000
+
 _LEASE_RAN_OUT = Text("nobody renewed its lease", "租约未续期")
 
 
@@ -70,6 +73,13 @@ class WantedMount:
     path: str
     version: str | None
     follow: bool
+
+
+async def must_have_room(session: AsyncSession, owner: str) -> None:
+    """Raises `too-many-tasks`: whoever creates them in a circle is stopped before the database is full of them."""
+    alive = select(func.count()).select_from(Task).where(Task.owner == owner, Task.ended.is_(None))
+    if (await session.scalar(alive) or 0) >= TASKS_MAX:
+        raise refused("too-many-tasks", most=TASKS_MAX)
 
 
 def create(session: AsyncSession, clock: Clock, caller: Caller, wanted: Wanted, mounts: Sequence[WantedMount]) -> Task:
