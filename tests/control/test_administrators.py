@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from headrace.client import ControlFailure
 from headrace.control import rotation, settings
 from headrace.control.background import forget_what_is_over
 from headrace.control.server import new_admin_token
+from headrace.control.vault.command import CommandMasterKey
 from headrace.control.vault.master import LocalMasterKey
+from headrace.errors import UsageError
 from headrace.testing.control import control_plane
 
 
@@ -92,6 +96,52 @@ def test_keys_are_rotated_by_a_command(place: Place, origins: Origins, tmp_path:
     where = database or f"sqlite:///{tmp_path}/state/control.db"
     with control_plane(tmp_path / "state2", where, master_key_file=str(new)) as other, other.client(token) as admin:
         assert admin.check_volume("qwen")["passed"] is True
+
+
+# As a script around a KMS's client would be; this one keeps its key in a file.
+KEEPER = """#!{python}
+import base64, sys
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+cipher, data = AESGCM(open({key!r}, "rb").read()), base64.b64decode(sys.stdin.read())
+if sys.argv[1:] == ["--key", "models", "wrap"]:
+    print(base64.b64encode(cipher.encrypt(bytes(12), data, b"")).decode())
+elif sys.argv[1:] == ["--key", "models", "unwrap"]:
+    print(base64.b64encode(cipher.decrypt(bytes(12), data, b"")).decode())
+else:
+    sys.exit("unknown call")
+"""
+
+
+def test_the_master_key_may_be_kept_by_a_program(place: Place, origins: Origins, tmp_path: Path, database: str | None) -> None:
+    place.admin.create_volume(origins.volume("qwen"))
+    token = place.admin._http.headers["authorization"].removeprefix("Bearer ")
+    (tmp_path / "key").write_bytes(secrets.token_bytes(32))
+    keeper = tmp_path / "keeper"
+    keeper.write_text(KEEPER.format(python=sys.executable, key=str(tmp_path / "key")))
+    keeper.chmod(0o755)
+    command = f"{keeper} --key models"
+    assert asyncio.run(rotation.rotate_keys(_settings(tmp_path, database), new_master_command=command)).data_keys == 2
+    where = database or f"sqlite:///{tmp_path}/state/control.db"
+    with control_plane(tmp_path / "state2", where, master_key_command=command) as other, other.client(token) as admin:
+        assert admin.check_volume("qwen")["passed"] is True
+        admin.rotate_credentials("qwen", origins.volume("qwen")["credentials"])
+    assert not (tmp_path / "state2/master.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("/no/such/program", "can't be started"),
+        ("sh -c 'exit 3' sh", "ended with 3"),
+        ("echo", "did not answer in base 64"),
+        ("'", "quote it"),
+        ("sleep", "ended with 1"),
+    ],
+)
+def test_a_program_that_keeps_no_key(command: str, words: str) -> None:
+    with pytest.raises(UsageError, match="control master key command") as caught:
+        CommandMasterKey(command).unwrap(b"sealed")
+    assert words in caught.value.message
 
 
 def test_a_rotation_that_fails_leaves_everything(place: Place, origins: Origins, monkeypatch: pytest.MonkeyPatch) -> None:

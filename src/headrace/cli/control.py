@@ -63,21 +63,27 @@ def rotate_keys(
     new_master_key_file: Annotated[
         Path | None, typer.Option(help="Seal under the master key in this file from now on; give it to every replica, and restart them.")
     ] = None,
+    new_master_key_command: Annotated[
+        str,
+        typer.Option(help="Have this program keep the master key from now on (control_master_key_command)."),
+    ] = "",
     database: Database = None,
     as_json: Json = False,
 ) -> None:
     """Seal all credentials under a new key. On the control plane's own machine, whether it runs or not."""
     import asyncio
 
+    if new_master_key_file and new_master_key_command:
+        raise UsageError("bad-setting", "new master key: a file and a command are given; give one of them")
     _, settings = _installed()
     from headrace.control.rotation import rotate_keys as rotate
 
-    done = asyncio.run(rotate(settings.load({"control_database": database}), new_master_key_file))
+    done = asyncio.run(rotate(settings.load({"control_database": database}), new_master_key_file, new_master_key_command))
     if as_json:
         return print_json({"volumes": done.volumes, "data_keys": done.data_keys})
     print(f"credentials of {show.count(done.volumes, 'volume')} are sealed under a new key")
-    if new_master_key_file:
-        print(f"{show.count(done.data_keys, 'data key')} are under the new master key; give {new_master_key_file} to every replica and restart them")
+    if new := new_master_key_file or new_master_key_command:
+        print(f"{show.count(done.data_keys, 'data key')} are under the new master key; give {new} to every replica and restart them")
     return None
 
 

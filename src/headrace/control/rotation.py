@@ -21,14 +21,15 @@ class Rotated:
     data_keys: int
 
 
-async def rotate_keys(settings: ControlSettings, new_master_file: Path | None = None) -> Rotated:
+async def rotate_keys(settings: ControlSettings, new_master_file: Path | None = None, new_master_command: str = "") -> Rotated:
     """Seals all credentials under a new data key, and all data keys under another master key where one is given; all of it or nothing.
 
     Replicas that run go on with the data keys that they have opened; those that start must be given the new master key.
     """
     clock = Clock()
     vault = Vault(open_master(settings), clock)
-    other = open_master(replace(settings, master_key="", master_key_file=new_master_file)) if new_master_file else None
+    given = replace(settings, master_key="", master_key_file=new_master_file or settings.master_key_file, master_key_command=new_master_command)
+    other = open_master(given) if new_master_file or new_master_command else None
     database = Database(settings.database, patient=True)
     try:
         await upgrade(database)

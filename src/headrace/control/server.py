@@ -157,7 +157,7 @@ def _listen(settings: ControlSettings) -> socket.socket:
 
 def _own(settings: ControlSettings) -> None:
     """The state directory, where anything is kept in it, and SQLite's file, wherever it is (its journals get its mode)."""
-    uses_key_there = not settings.master_key and settings.master_key_file.parent == settings.state
+    uses_key_there = not (settings.master_key or settings.master_key_command) and settings.master_key_file.parent == settings.state
     path = database_url(settings.database).database if settings.on_sqlite else None
     if uses_key_there or (path is not None and Path(path).absolute().parent == settings.state.absolute()):
         own_directory("control state", settings.state)

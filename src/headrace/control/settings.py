@@ -26,6 +26,9 @@ SETTINGS = (
             "Default: read from the file below."),
     Setting("control_master_key_file", "path", "", "File with the master key. Default: master.key in the state directory, made at the first start "
             "when the database is SQLite; several replicas must be given the same one."),
+    Setting("control_master_key_command", "text", "", "Program, with arguments, that keeps the master key instead, such as a KMS's client in "
+            "a script. Called with `wrap` or `unwrap` after them, it seals or opens what it is given in base 64 on its standard input, and "
+            "answers so."),
     Setting("control_origins_allow", "names", "", "Networks that endpoints may be in although they are denied below, separated by commas."),
     Setting("control_origins_deny", "names",
             ",".join(DENIED),
@@ -47,6 +50,7 @@ class ControlSettings:
     certificate_key: Path | None
     master_key: str
     master_key_file: Path
+    master_key_command: str
     origins: AddressRules
     events_keep: timedelta | None  # None: for ever
 
@@ -76,6 +80,7 @@ def load(options: Mapping[str, str | None] | None = None, environ: Mapping[str, 
         certificate_key=key,
         master_key=values["control_master_key"],
         master_key_file=Path(values["control_master_key_file"] or state / "master.key"),
+        master_key_command=values["control_master_key_command"],
         origins=AddressRules.of(names(values["control_origins_allow"]), names(values["control_origins_deny"])),
         events_keep=timedelta(seconds=parse_seconds("control events keep", values["control_events_keep"])) or None,
     )

@@ -1,4 +1,4 @@
-"""The master key: from the environment, from a file, or kept by a service that wraps keys (a KMS behind `MasterKey`)."""
+"""The master key: from the environment, from a file, or kept by somebody else who seals data keys with it (`command.py`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headrace.control.ownership import must_be_private
 from headrace.control.settings import ControlSettings
+from headrace.control.vault.command import CommandMasterKey
 from headrace.errors import UsageError
 
 _KEY_BYTES = 32
@@ -24,7 +25,7 @@ _PURPOSE = b"headrace data key"
 
 
 class MasterKey(Protocol):
-    """What seals data keys. A KMS would do both calls on its side."""
+    """What seals data keys."""
 
     @property
     def name(self) -> str:
@@ -58,6 +59,10 @@ class LocalMasterKey:
 
 def open_master(settings: ControlSettings) -> MasterKey:
     """The master key that the settings name; made and kept in its file where there is none and the database is this machine's own."""
+    if settings.master_key_command:
+        if settings.master_key:
+            raise UsageError("bad-setting", "control master key: there is a key and a command; give one of them")
+        return CommandMasterKey(settings.master_key_command)
     if settings.master_key:
         return LocalMasterKey(_decoded("control master key", settings.master_key))
     path = settings.master_key_file

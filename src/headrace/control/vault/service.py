@@ -7,6 +7,7 @@ for one key.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 
@@ -81,7 +82,7 @@ class Vault:
     async def _make(self, session: AsyncSession) -> tuple[str, bytes]:
         now = self._clock.now()
         identifier, key = new_id(now), secrets.token_bytes(_KEY_BYTES)
-        session.add(DataKey(id=identifier, master=self._master.name, sealed=self._master.wrap(key), created=now))
+        session.add(DataKey(id=identifier, master=self._master.name, sealed=await asyncio.to_thread(self._master.wrap, key), created=now))
         await session.flush()
         return identifier, key
 
@@ -91,5 +92,6 @@ class Vault:
             row = await session.get(DataKey, identifier)
             if row is None:
                 raise HeadraceError("damaged-secret", f"there is no data key {identifier!r}; restore the database whole")
-            self._keys[identifier] = self._master.unwrap(row.sealed)
+            # A master key elsewhere is asked over a network; each data key once.
+            self._keys[identifier] = await asyncio.to_thread(self._master.unwrap, row.sealed)
         return self._keys[identifier]
