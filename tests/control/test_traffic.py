@@ -34,7 +34,7 @@ def database() -> None:
 
 @pytest.fixture
 def fleet(place: Place, tmp_path: Path, server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    # Every sixth heartbeat tells what was moved.
+    # What was moved is told after every sixth of them.
     monkeypatch.setattr(nodes, "HEARTBEAT_SECONDS", 1)
     place.admin.create_region({"name": "zj-1"})
     with ExitStack() as stack:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace.control.database import Base
 from headrace.control.regions import service as regions
 from headrace.control.volumes import service as volumes
 
@@ -46,10 +48,11 @@ async def named(session: AsyncSession, rows: Collection[Accelerated]) -> list[Na
     return [Named(row.id, of_volumes.get(row.volume_id, ""), in_regions.get(row.region_id, ""), row.owner) for row in rows]
 
 
-def insert(session: AsyncSession, table: type[Any], rows: Iterable[dict[str, Any]]) -> postgresql.Insert | sqlite.Insert:
-    """An insertion that can say what to do with rows that are there. In their order they are locked, so that no two wait for one another."""
+def insert(session: AsyncSession, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """An insertion that can say what to do with rows that are there. It is executed with the rows: said in it, each number of them is another
+    statement, which takes longer to be spelled than to be done. As they are sorted they are locked, so that no two wait for one another."""
     make = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    return make(table).values(list(rows))
+    return make(cast(Table, model.__table__))
 
 
 def row(hour: datetime, one: Named, **counts: int) -> dict[str, Any]:

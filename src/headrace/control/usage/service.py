@@ -30,7 +30,7 @@ async def count(session: AsyncSession, now: datetime) -> None:
     """Counts what is held since the last count. Of several replicas one counts; the others find that it is done."""
     clock = await session.get(UsageClock, _ONLY, with_for_update=True)
     if clock is None:
-        await session.execute(hours.insert(session, UsageClock, [{"id": _ONLY, "counted": now}]).on_conflict_do_nothing())
+        await session.execute(hours.insert(session, UsageClock).on_conflict_do_nothing(), {"id": _ONLY, "counted": now})
         return
     if clock.counted <= now < clock.counted + EVERY:
         return
@@ -85,7 +85,8 @@ async def _of_hour(session: AsyncSession, hour: datetime, named: Sequence[hours.
         there = list(await session.scalars(query))
         if missing := sorted(some.keys() - {row.id for row in there}):
             # A node that tells what it moved may make the same row now.
-            await session.execute(hours.insert(session, UsageHour, (hours.row(hour, some[one]) for one in missing)).on_conflict_do_nothing())
+            adding = hours.insert(session, UsageHour).on_conflict_do_nothing()
+            await session.execute(adding, [hours.row(hour, some[one]) for one in missing])
             there = list(await session.scalars(query))
         found += there
     return found

@@ -109,9 +109,10 @@ async def _add(session: AsyncSession, now: datetime, rows: Sequence[hours.Accele
         return
     hour = hours.begin(now)
     named = sorted(await hours.named(session, rows), key=lambda one: one.acceleration_id)
-    adding = hours.insert(session, UsageHour, (hours.row(hour, one, **grown[one.acceleration_id]) for one in named))
+    adding = hours.insert(session, UsageHour)
     sums = {name: _sum(getattr(UsageHour, name), adding.excluded[name]) for name in COUNTS}
-    await session.execute(adding.on_conflict_do_update(index_elements=[UsageHour.id], set_=sums))
+    added = [hours.row(hour, one, **grown[one.acceleration_id]) for one in named]
+    await session.execute(adding.on_conflict_do_update(index_elements=[UsageHour.id], set_=sums), added)
 
 
 def _sum(there: ColumnElement[int], more: KeyedColumnElement[int]) -> ColumnElement[int]:
