@@ -97,8 +97,10 @@ def test_the_whole_way(place: Place, one: SimulatedNode) -> None:
     assert place.admin.release("qwen", "zj-1")["bytes_held"] == 0
     assert _state(place) == ("idle", "", False)
     assert one.items() == {}
-    kinds = [event["kind"] for event in place.admin.events(noun="acceleration")]
-    assert kinds[::-1] == [
+    events = list(place.admin.events(noun="acceleration"))
+    (node,) = place.admin.nodes()
+    assert {event["who"] for event in events if event["kind"] == "published"} == {f"node gpu-1 ({node['id']})"}
+    assert [event["kind"] for event in events][::-1] == [
         "start acceleration",
         "published",
         "pull complete",

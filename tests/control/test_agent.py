@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import stat
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +21,7 @@ from headrace.testing.origin import Origin, failing_origin
 from headrace.testing.seaweed import Seaweed
 from headrace.testing.signatures import Key
 from support.fleet import Fleet, until
-from support.headrace import COMMAND, Headrace, wait_until
+from support.headrace import Headrace, wait_until
 from support.relay import address, front
 
 MIB = 1 << 20
@@ -53,14 +52,6 @@ def failing_origin_of_qwen() -> Iterator[Origin]:
 def _cached(own: Headrace) -> dict[str, int]:
     """Bytes held of each key."""
     return {entry["key"]: entry["allocated"] for entry in json.loads(own.run("cache", "ls", "--json").stdout)}
-
-
-def _start_again(own: Headrace, stack: ExitStack) -> None:
-    """As systemd would."""
-    process = subprocess.Popen([COMMAND, "node"], env=own.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    stack.callback(process.wait, 30)
-    stack.callback(process.terminate)
-    until("the node is back", lambda: own.run("status", check=False).returncode == 0 and own.processes())
 
 
 def test_the_whole_way(fleet: Fleet, origins: Origins) -> None:
@@ -249,7 +240,7 @@ def test_what_was_released_while_a_node_was_away_goes_when_it_is_back(fleet: Fle
         os.kill(pid, signal.SIGKILL)
     until("node and keeper are dead", lambda: not own.processes())
     fleet.place.admin.release("qwen", "zj-1")
-    _start_again(own, fleet.stack)
+    fleet.start_again(own)
     until("nothing is cached", lambda: not _cached(own))
 
 

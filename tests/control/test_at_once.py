@@ -12,6 +12,7 @@ import pytest
 
 from control.conftest import MASTER_KEY, Origins, Place
 from headrace.client import ControlClient, ControlFailure
+from headrace.control.idempotency import Replayable
 from headrace.control.requests import CHECKS_MAX
 from headrace.control.volumes import checking
 from headrace.testing.control import control_plane
@@ -49,6 +50,26 @@ def test_one_key_creates_once_and_all_get_the_answer(replicas: list[ControlClien
         assert not errors, (name, errors)
         assert len(answers) == 6
         assert all(answer == answers[0] for answer in answers), name
+
+
+# SQLite has one writer at a time: nobody comes in between.
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_one_that_is_created_while_the_same_request_looks_whether_its_name_is_free(
+    replicas: list[ControlClient], origins: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = origins.volume("qwen", read_only=True)
+    answer = Replayable.answer
+    made: list[Any] = []
+
+    async def answered(one: Replayable, kind: Any) -> Any:
+        found = await answer(one, kind)
+        if not made:
+            made.append(None)
+            made[0] = await asyncio.to_thread(replicas[1].create_volume, volume, "key")
+        return found
+
+    monkeypatch.setattr(Replayable, "answer", answered)
+    assert replicas[0].create_volume(volume, "key") == made[0]
 
 
 def test_a_creation_that_is_refused_leaves_its_key_free(place: Place) -> None:

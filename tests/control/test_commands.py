@@ -126,11 +126,20 @@ def test_an_acceleration_by_commands(shell: Shell, origins: Origins) -> None:
     with node.client:
         started = shell("accelerate", "qwen", "--region", "zj-1", "--include", "*.safetensors")
         assert (started.returncode, started.stdout) == (0, "qwen@zj-1 is syncing\n"), started.stderr
+        assert shell("usage").stdout == "nothing was held or read in that time\n"
         node.publish("qwen", b"list 1")
         node.hold("qwen")
         listed = shell("accelerations").stdout.splitlines()
         assert listed[1].split() == ["qwen", "zj-1", "active", "yes", "v1", "100", "B"]
         assert "加速中" in shell("accelerations", LANG="zh_CN.UTF-8").stdout
+        node.move("qwen", 3 << 20, 2 << 10)
+        node.move("qwen", 3 << 20, 2 << 10, 7)
+        head, row = shell("usage").stdout.splitlines()
+        assert head.split() == ["DAY", "VOLUME", "REGION", "HELD", "MOST", "ORIGIN", "SERVED", "OPENED"]
+        assert (row.split()[1:3], row.split()[-6:]) == (["qwen", "zj-1"], ["3.0", "MiB", "2.0", "KiB", "7", "B"])
+        assert shell("usage", "--hours", "--region", "zj-1", "--volume", "qwen").stdout.splitlines()[0].split()[0] == "HOUR"
+        (hour,) = json.loads(shell("usage", "--json").stdout)
+        assert (hour["origin_bytes"], hour["served_bytes"], hour["opened_bytes"]) == (3 << 20, 2 << 10, 7)
         assert shell("refresh", "qwen", "--region", "zj-1").stdout == "qwen@zj-1 is syncing at v1, 100 B held\n"
         node.publish("qwen", b"list 2")
         node.hold("qwen")

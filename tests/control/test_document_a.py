@@ -412,7 +412,7 @@ def _lost(walk: Walk) -> None:
 
 def _everything_was_told(walk: Walk) -> None:
     """Each change with who made it, and why where it isn't somebody's wish."""
-    numbers = {f"node {node['id']}" for node in walk.fleet.place.admin.nodes() if node["region"] == "zj-1"}
+    numbers = {f"node {node['name']} ({node['id']})" for node in walk.fleet.place.admin.nodes() if node["region"] == "zj-1"}
     pulled = [("published", "a node"), ("pull complete", "headrace")]
     told = [(event["kind"], "a node" if event["who"] in numbers else event["who"]) for event in walk.events("zj-1")]
     assert told == [

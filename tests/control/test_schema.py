@@ -42,6 +42,10 @@ _ROWS = {
         " progressed, used, expire_seconds, release_seconds, keep_versions, at_once, revision, created, changed) VALUES ('a', 'v', 'r', 'o',"
         " 'active', '', '{}', '{\"kind\": \"all\"}', '{}', 1, 1, 5, 5, 5, 60, 60, 5, false, 1, 5, 5)"
     ),
+    "0005": (
+        "INSERT INTO usage_hours (id, hour, acceleration_id, volume, region, owner, kib_seconds, bytes_max)"
+        " VALUES ('000000003600-a', 3600000, 'a', 'qwen', 'zj-1', 'o', 7, 8)"
+    ),
 }
 
 
@@ -57,7 +61,9 @@ def test_what_is_in_a_database_of_each_revision_is_there_in_the_newest(database:
                     await session.execute(text(_ROWS[revision]))
         async with place.reading() as session:
             found = (await session.execute(text("SELECT state, numbered, refresh_every_seconds FROM accelerations"))).all()
+            hours = (await session.execute(text("SELECT kib_seconds, bytes_max, origin_bytes, served_bytes, opened_bytes FROM usage_hours"))).all()
         assert [tuple(row) for row in found] == [("active", 1, 0)]
+        assert [tuple(row) for row in hours] == [(7, 8, 0, 0, 0)]
         await place.close()
 
     assert revisions()[0] == _FIRST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from control.conftest import Origins, Place
 from headrace.testing.seaweed import Seaweed
-from support.headrace import Headrace, wait_until
+from support.headrace import COMMAND, Headrace, wait_until
 
 WAIT = 30.0
 
@@ -40,6 +41,13 @@ class Fleet:
         done = own.run("node", "join", url or self.place.control.url, "--name", name, *options, check=check)
         del own.environment["HEADRACE_JOIN_TOKEN"]
         return done.stdout + done.stderr
+
+    def start_again(self, own: Headrace) -> None:
+        """A node that ended, as systemd would."""
+        process = subprocess.Popen([COMMAND, "node"], env=own.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.stack.callback(process.wait, 30)
+        self.stack.callback(process.terminate)
+        until("the node is back", lambda: own.run("status", check=False).returncode == 0 and own.processes())
 
     def volume(self, origins: Origins, name: str = "qwen", **changes: object) -> None:
         self.place.admin.create_volume(origins.volume(name, **changes))

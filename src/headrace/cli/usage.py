@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from headrace.cli.logged_in import control
 from headrace.cli.reach import Json, print_json
 from headrace.cli.tables import print_table
 
+_MOVED = ("origin_bytes", "served_bytes", "opened_bytes")
+
 
 def usage(
     volume: Annotated[str | None, typer.Option(help="Of one volume only.")] = None,
@@ -22,26 +25,44 @@ def usage(
     hours: Annotated[bool, typer.Option("--hours", help="By hour, instead of by day.")] = False,
     as_json: Json = False,
 ) -> None:
-    """加速用量 over time: what was held, by volume and region. Now it is in `headrace accelerations`."""
+    """加速用量 over time, by volume and region: what was held, received from the bucket, and read. What is held now is in `headrace accelerations`.
+
+    ORIGIN are bytes of files from the bucket. SERVED are those that nodes answered reads with. OPENED are sizes of complete files that the kernel
+    reads by itself, at each opening: whole, however much was read then.
+    """
     begin = datetime.now(UTC) - timedelta(seconds=parse_seconds("since", since))
     filters = {name: value for name, value in (("volume", volume), ("region", region)) if value}
     with control() as client:
         found = list(client.usage(since=begin.isoformat(), **filters))
     if as_json:
         return print_json(found)
-    rows = [
-        (when, *where, f"{show.size(int(sums[0]))}·h", show.size(int(sums[1])))
-        for (when, *where), sums in sorted(_summed(found, hours=hours).items())
-    ]
-    print_table(("HOUR" if hours else "DAY", "VOLUME", "REGION", "HELD", "MOST"), rows, "nothing was held in that time")
+    rows = [(*where, *sums.shown()) for where, sums in sorted(_summed(found, hours=hours).items(), key=lambda one: one[0])]
+    head = ("HOUR" if hours else "DAY", "VOLUME", "REGION", "HELD", "MOST", "ORIGIN", "SERVED", "OPENED")
+    print_table(head, rows, "nothing was held or read in that time")
     return None
 
 
-def _summed(found: list[dict[str, Any]], *, hours: bool) -> dict[tuple[str, str, str], tuple[float, int]]:
-    """Byte-hours and the most bytes, by hour or day, volume and region."""
-    sums: dict[tuple[str, str, str], tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+@dataclass
+class _Sums:
+    """Of some hours."""
+
+    byte_hours: float = 0
+    bytes_max: int = 0
+    moved: Counter[str] = field(default_factory=Counter)
+
+    def add(self, one: dict[str, Any]) -> None:
+        self.byte_hours += one["byte_hours"]
+        self.bytes_max = max(self.bytes_max, one["bytes_max"])
+        # A control plane of before says nothing of these.
+        self.moved.update({name: one.get(name, 0) for name in _MOVED})
+
+    def shown(self) -> tuple[str, ...]:
+        return (f"{show.size(int(self.byte_hours))}·h", show.size(self.bytes_max), *(show.size(self.moved[name]) for name in _MOVED))
+
+
+def _summed(found: list[dict[str, Any]], *, hours: bool) -> dict[tuple[str, str, str], _Sums]:
+    """By hour or day, volume and region."""
+    sums: dict[tuple[str, str, str], _Sums] = defaultdict(_Sums)
     for one in found:
-        key = (one["hour"][:16].replace("T", " ") if hours else one["hour"][:10], one["volume"], one["region"])
-        held, most = sums[key]
-        sums[key] = (held + one["byte_hours"], max(most, one["bytes_max"]))
+        sums[one["hour"][:16].replace("T", " ") if hours else one["hour"][:10], one["volume"], one["region"]].add(one)
     return sums

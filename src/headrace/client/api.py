@@ -114,7 +114,8 @@ class ControlClient:
         return self._pages("/v1/events", filters)
 
     def usage(self, **filters: str) -> Iterator[Document]:
-        """加速用量 by hour, oldest first."""
+        """加速用量 by hour, oldest first, with bytes received from the bucket, bytes that reads were answered with, and bytes of files that were
+        opened to be read without the node."""
         return self._pages("/v1/usage", filters)
 
     def start_acceleration(self, volume: str, said: Mapping[str, Any], key: str | None = None) -> Document:
@@ -297,6 +298,10 @@ class ControlClient:
     def progress(self, held: Sequence[Mapping[str, Any]], listing: Sequence[str] = (), kept: Sequence[Mapping[str, Any]] = ()) -> None:
         """Tells how far this node is, and what it has of versions that are kept."""
         self._answer("POST", _path("node", "progress"), json={"held": list(held), "listing": list(listing), "kept": list(kept)})
+
+    def tell_traffic(self, epoch: str, volumes: Sequence[Mapping[str, Any]]) -> None:
+        """Tells what this node has moved of volumes since an epoch of its counts began; told again it changes nothing."""
+        self._answer("POST", _path("node", "traffic"), json={"epoch": epoch, "volumes": list(volumes)})
 
     def node_task(self, identifier: str) -> Document:
         """A task of this node, with what it mounts."""

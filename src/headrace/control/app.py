@@ -33,6 +33,7 @@ from headrace.control.requests import ControlPlane
 from headrace.control.tasks import node_routes as tasks_of_nodes
 from headrace.control.tasks import routes as tasks
 from headrace.control.tokens import routes as tokens
+from headrace.control.usage import node_routes as usage_of_nodes
 from headrace.control.usage import routes as usage
 from headrace.control.volumes import routes as volumes
 from headrace.control.warmups import routes as warmups
@@ -72,8 +73,8 @@ def create_app(control: ControlPlane) -> FastAPI:
 
 def with_routes(app: FastAPI) -> FastAPI:
     """The application with every noun's routes."""
-    nouns = (tokens, events, volumes, regions, nodes, accelerations, comparisons, checks, warmups, tasks, of_nodes, tasks_of_nodes, usage, api)
-    for noun in nouns:
+    of_people = (tokens, events, volumes, regions, nodes, accelerations, comparisons, checks, warmups, tasks, usage, api)
+    for noun in (*of_people, of_nodes, tasks_of_nodes, usage_of_nodes):
         app.include_router(noun.router, responses=ANSWERS)
     return with_problems(app)
 

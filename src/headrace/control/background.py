@@ -21,6 +21,7 @@ from headrace.control.tasks import service as tasks
 from headrace.control.tasks.sweeping import sweep_leases, sweep_lost
 from headrace.control.tokens import service as tokens
 from headrace.control.usage import service as usage
+from headrace.control.usage import traffic
 from headrace.control.warmups import service as warmups
 from headrace.control.warmups.sweeping import sweep_warmups
 from headrace.printable import printable
@@ -93,7 +94,8 @@ async def count_usage(control: ControlPlane) -> None:
 
 
 async def forget_what_is_over(control: ControlPlane) -> None:
-    """Forgets tokens whose time is over, answers that nobody may ask for any more, lists never published, tasks of long ago, and old events."""
+    """Forgets tokens whose time is over, answers that nobody may ask for any more, lists never published, tasks of long ago, old events, and
+    what nodes told of accelerations that are gone."""
     now = control.clock.now()
     async with control.database.writing() as session:
         await tokens.drop_expired(session, now)
@@ -103,6 +105,7 @@ async def forget_what_is_over(control: ControlPlane) -> None:
         await tasks.drop_old(session, now)
         await comparisons.drop_old(session, now)
         await warmups.drop_old(session, now)
+        await traffic.drop_gone(session)
     await _forget_events(control)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ class SimulatedNode:
     client: ControlClient
     name: str
     held: dict[str, int] = field(default_factory=dict)
+    epoch: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @classmethod
     def join(cls, admin: ControlClient, region: str, name: str, **labels: str) -> SimulatedNode:
@@ -48,3 +50,8 @@ class SimulatedNode:
         item = self.items()[volume]
         said = {"acceleration": item["id"], "version": item["hold"], "files": 2, "files_total": 2, "bytes": done, "bytes_total": total}
         self.client.progress([{**said, "complete": done == total, "error": error}])
+
+    def move(self, volume: str, origin: int, served: int = 0, opened: int = 0) -> None:
+        """Tells what it has moved of a volume it should hold, all of it since its epoch began."""
+        identifier = self.items()[volume]["origin"]["volume_id"]
+        self.client.tell_traffic(self.epoch, [{"volume": identifier, "origin_bytes": origin, "served_bytes": served, "opened_bytes": opened}])

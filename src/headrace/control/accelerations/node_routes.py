@@ -192,7 +192,7 @@ async def publish_snapshot(identifier: IdPath, body: Published, control: Control
         row = await queries.by_id(session, identifier, lock=True)
         listed = pulls.Listed(body.digest, body.parts, body.files, body.bytes, body.skipped)
         there = await candidates(session, control.clock, identity.region_id)
-        number = await pulls.publish(session, control.clock, row, identity.id, body.listing, listed, await names_of(session, row), there)
+        number = await pulls.publish(session, control.clock, row, identity, body.listing, listed, await names_of(session, row), there)
     return VersionNumber(version=number)
 
 
@@ -201,7 +201,7 @@ async def listing_failed(identifier: IdPath, body: Failed, control: Control, ide
     """The listing failed: the pull fails with it."""
     async with control.database.writing() as session:
         row = await queries.by_id(session, identifier, lock=True)
-        await pulls.listing_failed(session, control.clock, row, identity.id, body.listing, await names_of(session, row), body.reason)
+        await pulls.listing_failed(session, control.clock, row, identity, body.listing, await names_of(session, row), body.reason)
 
 
 @router.post("/progress", operation_id="progress", status_code=204)

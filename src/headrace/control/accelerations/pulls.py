@@ -22,6 +22,7 @@ from headrace.control.accelerations.queries import holdings_of, versions_of
 from headrace.control.accelerations.states import Happening, State
 from headrace.control.clock import Clock
 from headrace.control.events.service import record
+from headrace.control.nodes.service import Identity
 from headrace.control.problems import Text, refused
 from headrace.control.regions import service as regions
 
@@ -66,10 +67,10 @@ async def ask_for_listing(session: AsyncSession, clock: Clock, row: Acceleration
 
 
 async def publish(
-    session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, listing: int, listed: Listed, names: Names, nodes: Sequence[Candidate]
+    session: AsyncSession, clock: Clock, row: Acceleration, node: Identity, listing: int, listed: Listed, names: Names, nodes: Sequence[Candidate]
 ) -> int:
     """A snapshot that the lister has made becomes a version; its number. A list that is the current one's makes no new version."""
-    must_be_lister(row, node_id, listing)
+    must_be_lister(row, node.id, listing)
     parts = await snapshots.count(session, listed.digest)
     if parts != listed.parts:
         raise refused("snapshot-incomplete", parts=parts, of=listed.parts)
@@ -78,7 +79,7 @@ async def publish(
     current = await session.get(Version, (row.id, row.current)) if row.current is not None else None
     if current is not None and current.digest == listed.digest:
         row.pulling = current.number
-        record(session, clock, subject(row, names), "nothing-new", f"node {node_id}", version=current.number)
+        record(session, clock, subject(row, names), "nothing-new", node.who, version=current.number)
     else:
         row.numbered += 1
         row.pulling = row.numbered
@@ -98,7 +99,7 @@ async def publish(
         if row.current is None or row.at_once:
             row.current = row.numbered
             await uses.settle_versions(session, row.id, row.current)
-        record(session, clock, subject(row, names), "published", f"node {node_id}", version=row.numbered, files=listed.files, bytes=listed.bytes)
+        record(session, clock, subject(row, names), "published", node.who, version=row.numbered, files=listed.files, bytes=listed.bytes)
     touch(row, clock)
     await regions.bump(session, row.region_id)
     await session.flush()
@@ -106,10 +107,10 @@ async def publish(
     return row.pulling or row.numbered
 
 
-async def listing_failed(session: AsyncSession, clock: Clock, row: Acceleration, node_id: str, listing: int, names: Names, reason: str) -> None:
+async def listing_failed(session: AsyncSession, clock: Clock, row: Acceleration, node: Identity, listing: int, names: Names, reason: str) -> None:
     """The origin could not be listed."""
-    must_be_lister(row, node_id, listing)
-    await fail(session, clock, row, names, Text(reason, reason), who=f"node {node_id}")
+    must_be_lister(row, node.id, listing)
+    await fail(session, clock, row, names, Text(reason, reason), who=node.who)
 
 
 async def keep_part(

@@ -76,6 +76,11 @@ async def lookup(session: AsyncSession, identifier: str, *, lock: bool = False) 
     return await session.get(Acceleration, identifier, with_for_update=lock or None)
 
 
+async def known(session: AsyncSession, identifiers: Sequence[str]) -> set[str]:
+    """Those of these ids that there are."""
+    return set(await session.scalars(select(Acceleration.id).where(Acceleration.id.in_(identifiers))))
+
+
 async def listed(
     session: AsyncSession, caller: Caller, *, after_id: str | None, limit: int, region_id: str | None, volume_id: str | None, state: str | None
 ) -> Page[Acceleration]:

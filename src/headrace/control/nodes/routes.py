@@ -21,6 +21,7 @@ from headrace.control.regions import service as regions
 from headrace.control.requests import Control, ControlPlane, Guarded, allowed, guarded_by
 from headrace.control.texts import IdPath, LabelValue, Line, Name, SoughtName, told
 from headrace.control.tokens.caller import Caller
+from headrace.control.usage import traffic
 from headrace.control.warmups import service as warmups
 
 router = APIRouter(prefix="/v1", tags=["nodes"], route_class=Guarded)
@@ -220,6 +221,7 @@ async def remove_node(identifier: IdPath, control: Control, caller: Writer) -> N
         record(session, control.clock, _subject(row), "node-removed", caller.subject)
         await accelerations.forget_node(session, row.id)
         await warmups.forget_node(session, row.id)
+        await traffic.forget_node(session, row.id)
         await service.remove(session, row)
 
 

@@ -34,6 +34,12 @@ class Identity:
 
     id: str
     region_id: str
+    name: str
+
+    @property
+    def who(self) -> str:
+        """As events tell of it: nodes that were removed have no other name there, and a name may be another node's later."""
+        return f"node {self.name} ({self.id})"
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ async def identity_of(session: AsyncSession, text: str) -> Identity | None:
     row = await session.get(Node, bearer.id) if bearer else None
     if bearer is None or row is None or not bearer.fits(row.digest):
         return None
-    return Identity(row.id, row.region_id)
+    return Identity(row.id, row.region_id, row.name)
 
 
 async def heard(session: AsyncSession, clock: Clock, identity: Identity, report: Report) -> Node:

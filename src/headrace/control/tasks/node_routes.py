@@ -54,13 +54,12 @@ async def tell_tasks(body: NodeTasks, control: Control, identity: OfNode) -> Gon
 
     A task whose lease ran out while nobody heard of the node lives on: its programs read all the time.
     """
-    who = f"node {identity.id}"
     for ended in body.ended:
         async with control.database.writing() as session:
             row = await service.lookup(session, ended.id, lock=True)
             if row is not None and row.node_id == identity.id and row.lease == ended.lease:
                 reason = ended.reason or "its mounts have ended"
-                await service.finish(session, control.clock, row, who, service.End.DONE, Text(reason, ended.reason or "其挂载已结束"))
+                await service.finish(session, control.clock, row, identity.who, service.End.DONE, Text(reason, ended.reason or "其挂载已结束"))
     leases = {held.id: held.lease for held in body.held}
     if not leases:
         return Gone(gone=[])
@@ -69,6 +68,6 @@ async def tell_tasks(body: NodeTasks, control: Control, identity: OfNode) -> Gon
     gone = [identifier for identifier in leases if identifier not in known]
     for identifier in [one for one, alive in known.items() if not alive]:
         async with control.database.writing() as session:
-            if not await revive(session, control.clock, identifier, leases[identifier], who):
+            if not await revive(session, control.clock, identifier, leases[identifier], identity.who):
                 gone.append(identifier)
     return Gone(gone=gone)

@@ -1,1 +1,1 @@
-"""Usage over time (加速用量): how many bytes were held, by volume and region, hour by hour. What was released or deleted stays in it."""
+"""Usage over time (加速用量): how many bytes were held, fetched and read, by volume and region, hour by hour. What was released or deleted stays."""

@@ -31,7 +31,7 @@ Time = Annotated[datetime | None, Query(), AfterValidator(lambda at: None if at 
 
 
 class UsageDocument(BaseModel):
-    """An hour of an acceleration."""
+    """An hour of an acceleration. Bytes that were moved are counted in the hour in which a node tells of them, about a minute later."""
 
     hour: datetime
     volume: str
@@ -39,6 +39,27 @@ class UsageDocument(BaseModel):
     owner: str
     byte_hours: Annotated[float, Field(description="Bytes held, times hours.")]
     bytes_max: Annotated[int, Field(description="The most that was held at a time.")]
+    origin_bytes: Annotated[
+        int,
+        Field(
+            description="Bytes of files that nodes received from the bucket, for whatever reason, what was tried again included; not lists, nor what"
+            " connection checks read."
+        ),
+    ]
+    served_bytes: Annotated[
+        int,
+        Field(
+            description="Bytes that nodes answered reads of tasks with, from the cache or the bucket. What the kernel answers by itself, from pages"
+            " that it has kept or from complete files, is not in it."
+        ),
+    ]
+    opened_bytes: Annotated[
+        int,
+        Field(
+            description="Bytes of complete files, at each opening by a task after which the kernel reads the file without the node: its whole size,"
+            " however little of it is read then, or how often."
+        ),
+    ]
 
 
 @router.get("", operation_id="list_usage")
@@ -57,7 +78,15 @@ async def list_usage(
         found = await service.listed(session, caller, after=after, limit=limit, volume=volume, region=region, since=since, until=until)
     items = [
         UsageDocument(
-            hour=row.hour, volume=row.volume, region=row.region, owner=row.owner, byte_hours=service.byte_hours(row), bytes_max=row.bytes_max
+            hour=row.hour,
+            volume=row.volume,
+            region=row.region,
+            owner=row.owner,
+            byte_hours=service.byte_hours(row),
+            bytes_max=row.bytes_max,
+            origin_bytes=row.origin_bytes,
+            served_bytes=row.served_bytes,
+            opened_bytes=row.opened_bytes,
         )
         for row in found.items
     ]

@@ -1,4 +1,4 @@
-"""Counting and showing usage; inside the caller's transaction.
+"""Counting what is held, and showing usage; inside the caller's transaction.
 
 What nodes told last that they hold is taken as held until it is looked at again, a minute later. A time that nobody looked (no replica
 ran) is not counted beyond `_GAP_MAX`: nobody is billed for what nobody saw.
@@ -6,23 +6,20 @@ ran) is not counted beyond `_GAP_MAX`: nobody is billed for what nobody saw.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace.control.accelerations import queries
 from headrace.control.pages import Page, page
-from headrace.control.regions import service as regions
 from headrace.control.tokens.caller import Caller
+from headrace.control.usage import hours
 from headrace.control.usage.models import UsageClock, UsageHour
-from headrace.control.volumes import service as volumes
 
 EVERY = timedelta(minutes=1)
 _GAP_MAX = timedelta(minutes=5)
-_HOUR = timedelta(hours=1)
 _KIB = 1024
 # Databases take some tens of thousands of values in a statement.
 _NAMED_AT_ONCE = 1000
@@ -33,21 +30,19 @@ async def count(session: AsyncSession, now: datetime) -> None:
     """Counts what is held since the last count. Of several replicas one counts; the others find that it is done."""
     clock = await session.get(UsageClock, _ONLY, with_for_update=True)
     if clock is None:
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        await session.execute(insert(UsageClock).values(id=_ONLY, counted=now).on_conflict_do_nothing())
+        await session.execute(hours.insert(session, UsageClock).on_conflict_do_nothing(), {"id": _ONLY, "counted": now})
         return
     if clock.counted <= now < clock.counted + EVERY:
         return
     # A clock that was set back begins anew.
     began, clock.counted = max(min(clock.counted, now), now - _GAP_MAX), now
     held = await queries.held_now(session)
-    of_volumes = await volumes.names(session, {row.volume_id for row, _ in held})
-    in_regions = await regions.names(session, {row.region_id for row, _ in held})
+    named = await hours.named(session, [row for row, _ in held])
+    bytes_held = {row.id: bytes_held for row, bytes_held in held}
     for hour, seconds in _hours(began, now):
-        known = await _of_hour(session, hour, [row.id for row, _ in held])
-        for row, held_bytes in held:
-            where = (of_volumes.get(row.volume_id, ""), in_regions.get(row.region_id, ""))
-            _add(session, known, hour, row.id, where, row.owner, held_bytes, seconds)
+        for row in await _of_hour(session, hour, named):
+            row.kib_seconds += round(bytes_held[row.acceleration_id] * seconds / _KIB)
+            row.bytes_max = max(row.bytes_max, bytes_held[row.acceleration_id])
 
 
 async def listed(
@@ -70,71 +65,37 @@ async def listed(
     if region is not None:
         query = query.where(UsageHour.region == region)
     if since is not None:
-        query = query.where(UsageHour.id >= _prefix(_begin(since)))
+        query = query.where(UsageHour.id >= hours.prefix(hours.begin(since)))
     if until is not None:
-        query = query.where(UsageHour.id < _prefix(until))
+        query = query.where(UsageHour.id < hours.prefix(until))
     return await page(session, query, UsageHour.id, after=after, limit=limit)
 
 
 def byte_hours(row: UsageHour) -> float:
     """Bytes times hours."""
-    return row.kib_seconds * _KIB / _HOUR.total_seconds()
+    return row.kib_seconds * _KIB / hours.HOUR.total_seconds()
 
 
-async def _of_hour(session: AsyncSession, hour: datetime, accelerations: Sequence[str]) -> dict[str, UsageHour]:
-    """What is counted of an hour so far, by acceleration; many in one question."""
-    found: dict[str, UsageHour] = {}
-    for start in range(0, len(accelerations), _NAMED_AT_ONCE):
-        wanted = [_id(hour, acceleration) for acceleration in accelerations[start : start + _NAMED_AT_ONCE]]
-        found |= {row.acceleration_id: row for row in await session.scalars(select(UsageHour).where(UsageHour.id.in_(wanted)))}
+async def _of_hour(session: AsyncSession, hour: datetime, named: Sequence[hours.Named]) -> list[UsageHour]:
+    """What is counted of an hour so far, of each; many in one question."""
+    found: list[UsageHour] = []
+    for start in range(0, len(named), _NAMED_AT_ONCE):
+        some = {hours.row_id(hour, one.acceleration_id): one for one in named[start : start + _NAMED_AT_ONCE]}
+        query = select(UsageHour).where(UsageHour.id.in_(some))
+        there = list(await session.scalars(query))
+        if missing := sorted(some.keys() - {row.id for row in there}):
+            # A node that tells what it moved may make the same row now.
+            adding = hours.insert(session, UsageHour).on_conflict_do_nothing()
+            await session.execute(adding, [hours.row(hour, some[one]) for one in missing])
+            there = list(await session.scalars(query))
+        found += there
     return found
-
-
-def _add(
-    session: AsyncSession,
-    known: Mapping[str, UsageHour],
-    hour: datetime,
-    acceleration_id: str,
-    names: tuple[str, str],
-    owner: str,
-    held: int,
-    seconds: float,
-) -> None:
-    row = known.get(acceleration_id)
-    if row is None:
-        volume, region = names
-        row = UsageHour(
-            id=_id(hour, acceleration_id),
-            hour=hour,
-            acceleration_id=acceleration_id,
-            volume=volume,
-            region=region,
-            owner=owner,
-            kib_seconds=0,
-            bytes_max=0,
-        )
-        session.add(row)
-    row.kib_seconds += round(held * seconds / _KIB)
-    row.bytes_max = max(row.bytes_max, held)
 
 
 def _hours(began: datetime, ended: datetime) -> Iterator[tuple[datetime, float]]:
     """The hours that a time lies in, and how many seconds of it lie in each."""
     while began < ended:
-        hour = _begin(began)
-        end = min(hour + _HOUR, ended)
+        hour = hours.begin(began)
+        end = min(hour + hours.HOUR, ended)
         yield hour, (end - began).total_seconds()
         began = end
-
-
-def _id(hour: datetime, acceleration_id: str) -> str:
-    return f"{_prefix(hour)}-{acceleration_id}"
-
-
-def _begin(at: datetime) -> datetime:
-    return at.replace(minute=0, second=0, microsecond=0)
-
-
-def _prefix(at: datetime) -> str:
-    """Sorts as time does, for the next nine thousand years."""
-    return f"{int(at.timestamp()):012d}"

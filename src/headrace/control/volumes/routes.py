@@ -52,9 +52,12 @@ async def list_providers(_caller: Reader) -> list[ProviderDocument]:
 async def create_volume(body: VolumeCreation, control: Control, caller: Writer, response: Response, key: Key = None) -> VolumeDocument:
     """Registers a volume, after a connection check. One that fails stores nothing."""
     async with control.database.writing() as session:
+        # In this order: whoever takes the name in between may be this very request, which came to another replica too.
+        taken = await service.is_taken(session, body.name)
         if (before := await Replayable(control, session, caller, "create_volume", key, body).answer(VolumeDocument)) is not None:
             return _tagged(response, before)
-        await service.must_be_free(session, body.name)
+        if taken:
+            raise refused("name-taken", noun="volume", name=body.name)
     said, keys = body.described(), body.credentials.credentials()
     done = await passed(control, said.origin(), keys, read_only=said.read_only, region=body.check_region)
     async with control.database.writing() as session:

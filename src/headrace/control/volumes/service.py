@@ -75,9 +75,14 @@ async def create(session: AsyncSession, vault: Vault, clock: Clock, caller: Call
     return row
 
 
+async def is_taken(session: AsyncSession, name: str) -> bool:
+    """Whether a volume is called so."""
+    return await session.scalar(select(Volume.id).where(Volume.name == name)) is not None
+
+
 async def must_be_free(session: AsyncSession, name: str) -> None:
     """Raises the problem `name-taken`. Before a check that takes seconds; whether it is still so is seen when it is stored."""
-    if await session.scalar(select(Volume.id).where(Volume.name == name)) is not None:
+    if await is_taken(session, name):
         raise refused("name-taken", noun="volume", name=name)
 
 

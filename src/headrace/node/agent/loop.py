@@ -31,11 +31,13 @@ from headrace.node.agent.room import Room
 from headrace.node.agent.snapshots import Snapshots, spelled
 from headrace.node.agent.tasks import Tasks
 from headrace.node.agent.telling import Telling
+from headrace.node.agent.traffic import Counts, Traffic
 from headrace.node.agent.workers import Workers
 from headrace.node.task_door import Door
 from headrace.node.task_mounts import lists_in_use
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from headrace.node.service import Node
@@ -62,9 +64,9 @@ def report(node: Node, applied: int, counts: dict[str, Any] | None = None) -> di
 
 
 class Agent:
-    """One enrolled node."""
+    """One enrolled node. `before` is what its engine had counted when it joined."""
 
-    def __init__(self, node: Node, identity: Identity, directory: Path) -> None:
+    def __init__(self, node: Node, identity: Identity, directory: Path, before: Mapping[str, Counts]) -> None:
         self._node = node
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -77,7 +79,8 @@ class Agent:
         self._missing: frozenset[tuple[str, str]] = frozenset()
         self._complaints: set[str] = set()
         self._received = 0.0
-        self._origins = Origins(node.engine, node.settings, self._control, node.kept)
+        traffic = Traffic(node.engine, before)
+        self._origins = Origins(node.engine, node.settings, self._control, node.kept, traffic)
         self._snapshots = Snapshots(node.settings.snapshots, self._control)
         self._workers = [Workers("listing", _LISTINGS_MAX), Workers("holding", _PULLS_MAX), Workers("looking", 1), Workers("checking", _CHECKS_MAX)]
         listing_tools = listing.Tools(node.engine, self._control, self._origins, self._snapshots)
@@ -92,7 +95,7 @@ class Agent:
         )  # fmt: skip
         self._holding = holding.Holding(tools, self._workers[1])
         self._releasing = Releasing(node, self._snapshots)
-        self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active, self._kept.told)
+        self._telling = Telling(self._control, self._contact, self._report, self._holding.told, self._listings.active, self._kept.told, traffic)
         self._tasks = Tasks(node, identity.node_id, self._control, self._contact, self._origins, self._snapshots, self._heard)
         self._door = Door(node.settings.task_socket, self._tasks, {"headrace": __version__, "node": identity.node_id, "region": identity.region})
         self._threads = [
@@ -135,6 +138,7 @@ class Agent:
         until = time.monotonic() + _END_SECONDS
         while self._holding.in_use() and time.monotonic() < until:
             time.sleep(0.02)
+        self._telling.tell_end(_END_SECONDS)
         self._origins.keep_only(())
         self._control.close()
 

@@ -15,7 +15,10 @@ from headrace.node.agent.disk import drop_parts
 from headrace.node.agent.identity import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from headrace.node.agent.loop import Agent
+    from headrace.node.agent.traffic import Counts
     from headrace.node.service import Node
 
 
@@ -48,7 +51,7 @@ class Membership:
             print(f"node: {self._error}", file=sys.stderr, flush=True)
         if self._identity is not None:
             # Loading what speaks HTTP takes a while: commands don't wait for it.
-            threading.Thread(target=self._start, name="agent", daemon=True).start()
+            threading.Thread(target=self._start, args=({},), name="agent", daemon=True).start()
 
     def join(self, url: str, token: str, name: str | None, labels: dict[str, str], certificates: str | None) -> dict[str, Any]:
         """Enrols this node. Raises UsageError where it has joined already, ControlFailure as the control plane refuses it."""
@@ -64,7 +67,8 @@ class Membership:
                 )
             self._identity = self._enrol(url, token, name or _own_name(), labels, certificates)
             self._error = ""
-        self._start()
+        # What the engine has counted was another membership's, and told by that.
+        self._start(self._node.engine.traffic())
         return self.status() or {}
 
     def _enrol(self, url: str, token: str, name: str, labels: dict[str, str], certificates: str | None) -> Identity:
@@ -125,14 +129,14 @@ class Membership:
         if self._agent is not None:
             self._agent.end(stopped=stopped)
 
-    def _start(self) -> None:
+    def _start(self, before: Mapping[str, Counts]) -> None:
         from headrace.node.agent.loop import Agent
 
         identity = self._identity
         if identity is None:
             return
         try:
-            self._agent = Agent(self._node, identity, self._directory)
+            self._agent = Agent(self._node, identity, self._directory, before)
             self._agent.start()
         except OSError as error:  # the CA file is gone, or the disk is full
             self._error = f"the agent could not begin: {error}; restart the node when that is put right"

@@ -18,24 +18,32 @@ from headrace.node.engines import add_origin, ceiling
 if TYPE_CHECKING:
     from headrace._engine import Engine
     from headrace.client import ControlClient
+    from headrace.node.agent.traffic import Traffic
     from headrace.node.keeper import Kept
     from headrace.settings import Settings
 
 # What the engine says of keys that the origin refuses.
 REFUSED = frozenset({"access-denied", "bad-credentials", "expired-credentials"})
+_PREFIX = "control-"
 _KEYS = ("access_key", "secret_key", "session_token")
 
 
 def name_of(origin: Origin) -> str:
     """What the engine calls it."""
-    return f"control-{origin.volume_id}-{origin.revision}"
+    return f"{_PREFIX}{origin.volume_id}-{origin.revision}"
+
+
+def volume_of(name: str) -> str | None:
+    """The id of the volume whose origin the engine calls so; None where it is no volume's."""
+    return name.removeprefix(_PREFIX).rpartition("-")[0] if name.startswith(_PREFIX) else None
 
 
 class Origins:
     """Those that accelerations, and mounts of tasks, need."""
 
-    def __init__(self, engine: Engine, settings: Settings, control: ControlClient, kept: Kept) -> None:
+    def __init__(self, engine: Engine, settings: Settings, control: ControlClient, kept: Kept, traffic: Traffic) -> None:
         self._engine = engine
+        self._traffic = traffic
         self._settings = settings
         self._control = control
         self._kept = kept
@@ -50,6 +58,7 @@ class Origins:
         name = name_of(origin)
         with self._lock:
             if name not in self._known:
+                self._traffic.remove(name)  # it may be there yet, left behind by another membership
                 add_origin(self._engine, self._settings, name, origin.bucket, _document(origin, {}), learn_order=False)
                 self._known.add(name)
                 self._ceilings[name] = (origin.bandwidth, origin.requests)
@@ -103,7 +112,7 @@ class Origins:
         with self._lock:
             in_use = {entry["origin_id"] for entry in self._tasks()} | set(+self._lent)
             for name in self._known - set(names) - in_use:
-                self._engine.remove_origin(name)
+                self._traffic.remove(name)
                 self._known.discard(name)
                 self._keys.pop(name, None)
                 self._ceilings.pop(name, None)

@@ -1,7 +1,10 @@
-"""What the node tells: that it lives, with every heartbeat, and how far it is, about every two seconds while that changes."""
+"""What the node tells: that it lives, with every heartbeat, how far it is, about every two seconds while that changes, and what it has moved, about
+once a minute."""
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +16,7 @@ from headrace.node.agent.contact import Contact
 
 if TYPE_CHECKING:
     from headrace.client import ControlClient
+    from headrace.node.agent.traffic import Traffic
 
 _EVERY_SECONDS = 2.0
 # What has changed for the better is told at once, but not more often than this.
@@ -21,6 +25,9 @@ _LEAST_SECONDS = 0.2
 _AGAIN_SECONDS = 60.0
 _HELD_MAX = 500
 _HEARTBEAT_SECONDS_MAX = 300.0
+# What was moved is told, when that has changed, after about so many heartbeats: a minute. Nodes that move the same volumes add to the same
+# rows, so no two are in step.
+_BEATS_OF_TRAFFIC = (5.0, 7.0)
 
 Document = dict[str, Any]
 
@@ -36,6 +43,7 @@ class Telling:
         held: Callable[[], list[Document]],
         listing: Callable[[], list[str]],
         kept: Callable[[], dict[str, list[Document]]],
+        traffic: Traffic,
     ) -> None:
         self._control = control
         self._contact = contact
@@ -43,6 +51,8 @@ class Telling:
         self._held = held
         self._listing = listing
         self._kept = kept
+        self._traffic = traffic
+        self._traffic_due = 0.0
         self._wake = threading.Event()
         self._told: dict[str, Document] = {}
         self._told_kept: dict[str, list[Document]] = {}
@@ -57,6 +67,12 @@ class Telling:
     def again(self) -> None:
         """Tells everything anew."""
         self._told_all = float("-inf")
+
+    def tell_end(self, seconds: float) -> None:
+        """At the agent's end: what was moved since it was told last. Waits so long for the answer and no longer."""
+        telling = threading.Thread(target=self._tell_at_end, daemon=True)
+        telling.start()
+        telling.join(seconds)
 
     def run(self, stopping: threading.Event) -> None:
         """Until `stopping`. Failures are tried again, ever more slowly."""
@@ -84,6 +100,22 @@ class Telling:
             self._beat_due = time.monotonic() + self._every
             self._contact.heard()
         self._tell_progress()
+        if time.monotonic() >= self._traffic_due:
+            self._traffic.tell(self._tell_traffic)
+
+    def _tell_traffic(self, epoch: str, volumes: list[Document]) -> None:
+        # Also where it fails: the sums are told as well a minute later, and nothing else waits for them.
+        beats = random.uniform(*_BEATS_OF_TRAFFIC)  # noqa: S311 - spread, no secret
+        self._traffic_due = time.monotonic() + beats * self._every
+        self._control.tell_traffic(epoch, volumes)
+
+    def _tell_at_end(self) -> None:
+        from headrace.client import ControlFailure
+
+        try:
+            self._traffic.tell(self._control.tell_traffic)
+        except ControlFailure as failure:
+            print(f"node: what was moved last is not counted: {failure.message}", file=sys.stderr, flush=True)
 
     def _tell_progress(self) -> None:
         if time.monotonic() - self._told_all > _AGAIN_SECONDS:
