@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from headrace.errors import HeadraceError, UsageError
 log = logging.getLogger("headrace.control")
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+_TRY_AGAIN_SECONDS = 0.01
 # Longer than any transaction here takes; a request that waits longer is told that the database is busy.
 _BUSY_SECONDS = 10
 _CONNECT_SECONDS = 5
@@ -201,7 +203,7 @@ def _engine(url: URL, *, patient: bool) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         bounds: dict[str, Any] = {"pool_size": 8, "max_overflow": 8, "pool_timeout": _BUSY_SECONDS, "pool_pre_ping": True}
         return create_async_engine(url, hide_parameters=True, connect_args=_waits(patient=patient), **bounds)
-    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": _PATIENT_SECONDS if patient else _BUSY_SECONDS})
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
@@ -221,9 +223,24 @@ def _prepare(connection: Any, _record: object) -> None:
     """Transactions begin where we say (`_begin`), references are checked, and readers don't wait for the writer."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _keep_a_log(cursor)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _keep_a_log(cursor: Any) -> None:
+    """A new file is changed to WAL by whoever opens it first; unlike all else, that is refused at once while somebody else has it open."""
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(_TRY_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:
