@@ -30,6 +30,7 @@ import pytest
 from control.conftest import Place
 from headrace.client import ControlClient, ControlFailure
 from headrace.control import background
+from headrace.control.hearing import FIRST_SECONDS
 from headrace.control.nodes import service as nodes
 from headrace.testing.seaweed import Seaweed, seaweed
 from support import hub
@@ -99,6 +100,7 @@ class Walk:
     def forward(self, by: timedelta) -> None:
         """Sets the clock, and does what replicas do every few seconds."""
         self.fleet.place.control.clock.advance(by)
+        self.fleet.place.control.plane.hearing.since -= FIRST_SECONDS
         for work in (background.sweep_accelerations, background.sweep_jobs, background.expire_leases, background.count_usage):
             asyncio.run_coroutine_threadsafe(work(self.fleet.place.control.plane), self.fleet.place.control.loop).result(30)
 
@@ -400,6 +402,9 @@ def _lost(walk: Walk) -> None:
     (task,) = walk.ann.tasks(ended="false")
     for pid in walk.jobs["gpu-1"].own.processes():
         os.kill(pid, signal.SIGKILL)
+    until("its processes are gone", lambda: not walk.jobs["gpu-1"].own.processes())
+    # Its last word may be answered after it has died, and counts for the time of the answer.
+    until("its last word is answered", lambda: len({walk.node("gpu-1")["heard"] for _ in range(20)}) == 1)
     walk.forward(nodes.LOST_AFTER + timedelta(seconds=1))
     assert walk.node("gpu-1")["state"] == "lost"
     assert walk.ann.task(task["id"])["state"] == "running"

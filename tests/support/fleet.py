@@ -60,7 +60,10 @@ class Fleet:
 
     def until(self, state: str, name: str = "qwen", seconds: float = WAIT, region: str = "zj-1") -> dict[str, Any]:
         """Waits for a state."""
-        return dict(until(f"{name} is {state}", lambda: shown if (shown := self.shown(name, region))["state"] == state else None, seconds))
+        try:
+            return dict(until(f"{name} is {state}", lambda: shown if (shown := self.shown(name, region))["state"] == state else None, seconds))
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.shown(name, region)}") from None
 
     def sent(self, bucket: str) -> int:
         return self.server.sent_bytes(bucket)
