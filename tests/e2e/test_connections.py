@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -88,17 +89,24 @@ def test_a_ceiling_for_an_origin(headrace: Headrace) -> None:
         assert time.monotonic() - began >= 2.5
 
 
-def test_one_slow_listing_keeps_no_other_command_waiting(headrace: Headrace, bucket: Bucket) -> None:
+BY_THE_SDK = [sys.executable, "-c", "import headrace, sys; headrace.Volume(sys.argv[1])"]
+
+
+@pytest.mark.parametrize("lists", ["mount", "the SDK"])
+def test_one_slow_listing_keeps_no_other_command_waiting(headrace: Headrace, bucket: Bucket, lists: str) -> None:
     data = bucket.put("m/a", 1000)
+    other = headrace.mount(bucket.uri("m"), "other")
+    command = [COMMAND, "mount", "s3://models/m", str(headrace.base / "slow")] if lists == "mount" else [*BY_THE_SDK, "s3://models/m"]
     with failing_origin("models") as origin:
         origin.bucket("models").put("m/a", b"1")
         origin.faults.always(Fault.SLOW_DOWN, on="list")
         slow = subprocess.Popen(
-            [COMMAND, "mount", "s3://models/m", str(headrace.base / "slow")],
+            command,
             env={**headrace.environment, **origin.access.environment()}, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         wait_until("the listing", lambda: origin.counters.requests["list"] > 0)
         assert (headrace.mount(bucket.uri("m"), "quick") / "a").read_bytes() == data
+        headrace.run("umount", str(other))
         assert slow.poll() is None
         slow.terminate()
         slow.wait(20)

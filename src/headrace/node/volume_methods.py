@@ -142,17 +142,18 @@ def open_volume(node: Node, params: Params, progress: Progress) -> dict[str, Any
         "origin": resolver.resolve(environment, options),
     }  # fmt: skip
     store = VolumeStore(node.settings.snapshots, entry["origin"]["endpoint"], bucket, prefix)
-    with node.commands:
-        origin_id = node.volumes.take_origin(entry)
-        try:
-            wanted = params.get("snapshot")
-            version = store.find(wanted) if wanted else publish_listing(node.engine, origin_id, store, progress)[0]
+    origin_id = node.volumes.take_origin(entry)
+    try:
+        wanted = params.get("snapshot")
+        # Others go on meanwhile: it may take minutes.
+        version = store.find(wanted) if wanted else publish_listing(node.engine, origin_id, store, progress)[0]
+        with node.commands:
             held = Held(entry, origin_id, version, str(store.path(version)))
             info = Engine.snapshot_info(held.path)
             volume_id = node.volumes.hold(held)
-        except BaseException:
-            node.volumes.give_back(origin_id)
-            raise
+    except BaseException:
+        node.volumes.give_back(origin_id)
+        raise
     progress.at_end(partial(node.volumes.close, volume_id))
     return {
         "volume": volume_id, "origin": origin_id, "snapshot": version, "path": held.path,
