@@ -13,7 +13,7 @@ from control.conftest import Origins, Place
 from headrace.testing.seaweed import Seaweed
 from support.headrace import COMMAND, Headrace, wait_until
 
-WAIT = 30.0
+WAIT = 60.0
 
 
 @dataclass
