@@ -150,8 +150,8 @@ impl Connection {
                 if length > limit {
                     return Err(too_long());
                 }
-                let mut body = vec![0; length];
-                self.read_exact(&mut body)?;
+                let mut body = Vec::new();
+                self.read_onto(&mut body, length)?;
                 Ok(body)
             }
             None => {
@@ -183,13 +183,22 @@ impl Connection {
             if length > limit.saturating_sub(body.len()) {
                 return Err(too_long());
             }
-            let start = body.len();
-            body.resize(start + length, 0);
-            self.read_exact(&mut body[start..])?;
+            self.read_onto(&mut body, length)?;
             if !self.read_line()?.is_empty() {
                 return Err(malformed_chunk());
             }
         }
+    }
+
+    /// Reads so many bytes behind those that are there. Room is made for what comes, not for what the server says will come.
+    fn read_onto(&mut self, body: &mut Vec<u8>, length: usize) -> io::Result<()> {
+        let end = body.len() + length;
+        while body.len() < end {
+            let start = body.len();
+            body.resize(end.min(start + READ_STEP), 0);
+            self.read_exact(&mut body[start..])?;
+        }
+        Ok(())
     }
 
     /// What may follow the last chunk: headers that nobody needs, and not more of them than a head may have.
