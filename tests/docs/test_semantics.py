@@ -140,6 +140,28 @@ def test_every_line_that_takes_a_story_has_its_test(heading: str) -> None:
         assert_exists(proof)
 
 
+def spellings(code: str) -> set[str]:
+    """How a test may say it: by its name, by its text, or by the exception that Python has for it."""
+    number = getattr(errno, code, None)
+    if number is None:
+        return {code}
+    return {code, os.strerror(number), type(OSError(number, "")).__name__} - {"OSError"}
+
+
+def test_what_a_failed_read_gives_is_what_its_test_says() -> None:
+    """Errors and signals in the answers; the words beside them are for people."""
+    (section,) = [section for section in PAGE.read_text().split("\n## ") if section.startswith("When a read fails")]
+    lines = [line.removeprefix("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    found = 0
+    for row, answer, *_ in lines:
+        (proof,) = [proof for start, proof in PROVED_BY["When a read fails"].items() if row.startswith(start)]
+        text = (PAGE.parents[1] / "tests" / proof.partition("::")[0]).read_text()
+        for code in re.findall(r"\b(?:E[A-Z]{2,}|SIG[A-Z]+)\b", answer):
+            found += 1
+            assert any(spelling in text for spelling in spellings(code)), f"{row}: {code} is not in {proof}"
+    assert found >= 9
+
+
 def test_every_paragraph_has_its_tests() -> None:
     assert_told_once(prose(), list(TOLD))
     for proof in (proof for proofs in TOLD.values() for proof in proofs):

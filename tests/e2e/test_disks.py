@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +212,8 @@ def test_a_disk_that_can_not_read_back_what_the_kernel_reads_itself(headrace: He
         dying.lose(cached(dying, len(data)))
         with pytest.raises(OSError, match="Input/output error"):
             held.read()
+        mapped = "import mmap, sys; f = open(sys.argv[1], 'rb'); mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)[:]"
+        assert subprocess.run([sys.executable, "-c", mapped, str(path)], check=False).returncode == -signal.SIGBUS
         done = headrace.run("cache", "verify", check=False)
         assert (done.returncode, "out of use" in done.stderr) == (1, True)
         # ... and a program that has it open by passthrough keeps nobody from that.
