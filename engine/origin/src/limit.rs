@@ -1,7 +1,7 @@
 //! How much at once: an adaptive limit on requests, and optional ceilings per second.
 
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Additive increase, multiplicative decrease on "slow down", as TCP does it.
@@ -67,6 +67,8 @@ pub(crate) struct Rate {
     /// Whether there is a ceiling: most have none, and take no lock.
     is_set: AtomicBool,
     bucket: Mutex<Bucket>,
+    /// Grows with every change of the ceiling.
+    changes: AtomicU64,
 }
 
 struct Bucket {
@@ -78,16 +80,22 @@ struct Bucket {
 impl Rate {
     pub(crate) fn new(per_second: Option<f64>) -> Self {
         let bucket = Bucket { per_second: per_second.unwrap_or_default().max(1.0), level: 0.0, at: Instant::now() };
-        Self { is_set: AtomicBool::new(per_second.is_some()), bucket: Mutex::new(bucket) }
+        Self { is_set: AtomicBool::new(per_second.is_some()), bucket: Mutex::new(bucket), changes: AtomicU64::new(0) }
     }
 
-    /// Another ceiling from now on. Who waits already waits as long as was said.
+    /// Another ceiling from now on. Who waits already sees that it has changed, and takes anew.
     pub(crate) fn set(&self, per_second: Option<f64>) {
         let mut bucket = self.bucket.lock();
         bucket.per_second = per_second.unwrap_or_default().max(1.0);
         bucket.level = 0.0;
         bucket.at = Instant::now();
         self.is_set.store(per_second.is_some(), Relaxed);
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    /// How often the ceiling has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
 
     /// Takes `amount` and says how long to wait for it.

@@ -262,13 +262,18 @@ impl Origin {
     }
 
     fn pace(&self, rate: &Rate, amount: f64) {
+        let mut changes = rate.changes();
         let wait = rate.take(amount);
         if wait.is_zero() {
             return;
         }
-        let until = Instant::now() + wait;
-        // In slices: many may owe the ceiling seconds each, and an origin that is taken away is not waited for.
+        let mut until = Instant::now() + wait;
+        // In slices: many may owe the ceiling seconds each, and neither an origin that is taken away is waited for, nor a ceiling that was.
         while !self.pool.stopped() {
+            if rate.changes() != changes {
+                changes = rate.changes();
+                until = Instant::now() + rate.take(amount);
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -282,8 +287,7 @@ impl Origin {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_request_that_waits_for_its_ceiling_ends_with_the_origin() {
+    fn at_a_byte_a_second() -> Arc<Origin> {
         let config = OriginConfig {
             endpoint: "http://127.0.0.1:1".into(),
             region: "r".into(),
@@ -299,14 +303,31 @@ mod tests {
             max_bytes_per_second: Some(1),
             max_requests_per_second: None,
         };
-        let origin = Origin::new(config, None).unwrap();
+        Origin::new(config, None).unwrap()
+    }
+
+    fn waits_until(origin: &Origin, change: impl FnOnce()) {
         let begun = Instant::now();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| origin.pace_bytes(1000));
             std::thread::sleep(PACE_SLICE);
             assert!(!waiting.is_finished());
-            origin.shutdown();
+            change();
         });
         assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_request_that_waits_for_its_ceiling_ends_with_the_origin() {
+        let origin = at_a_byte_a_second();
+        waits_until(&origin, || origin.shutdown());
+    }
+
+    #[test]
+    fn a_request_that_waits_for_its_ceiling_goes_on_when_that_is_raised() {
+        for raised in [None, Some(1 << 20)] {
+            let origin = at_a_byte_a_second();
+            waits_until(&origin, || origin.set_ceilings(raised, None));
+        }
     }
 }
