@@ -33,6 +33,7 @@ from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
 from headrace.node.upkeep import close_lists, drop_old_versions, drop_unfinished, keep_log_small
 from headrace.node.volume_methods import HeldVolumes, renew_volume
+from headrace.node.volumes import remember_numbers
 
 _CONNECTIONS_MAX = 256
 # Of a method's name that nobody knows.
@@ -145,6 +146,7 @@ class Node:
         else:
             self.add_origin(engine, mount_id, mount)
         fuse, state = self.kept.fds[mount_id]
+        remember_numbers(mount["slots"].values())
         slots = {int(slot): path for slot, path in mount["slots"].items()}
         try:
             engine.mount_resume(
@@ -270,11 +272,13 @@ class Node:
                 self._renew_credentials()
                 if not self.fault:
                     self.learning.look(self.engine)
-                in_use = [path for mount in list(self.kept.mounts.values()) for path in mount["slots"].values()]
-                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use + self.volumes.paths())
+                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, self._lists_in_use)
             if not self._needed() and time.monotonic() - self.last_used > self._patience():
                 break
         self._end()
+
+    def _lists_in_use(self) -> list[str]:
+        return [path for mount in list(self.kept.mounts.values()) for path in mount["slots"].values()] + self.volumes.paths()
 
     def _needed(self) -> bool:
         return bool(self.kept.mounts or self.connections or self.membership.joined)
