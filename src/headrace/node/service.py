@@ -20,7 +20,7 @@ from typing import Any
 from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
-from headrace.node import parcel, record, task_mounts
+from headrace.node import parcel, record, slots, task_mounts
 from headrace.node.agent.membership import Membership
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
@@ -147,20 +147,15 @@ class Node:
             self.add_origin(engine, mount_id, mount)
         fuse, state = self.kept.fds[mount_id]
         remember_numbers(mount["slots"].values())
-        slots = {int(slot): path for slot, path in mount["slots"].items()}
         try:
-            engine.mount_resume(
-                mount_id,
-                mount.get("origin_id", mount_id),
-                slots,
-                max(slots),
-                fuse_fd=fuse,
-                state_fd=state,
-                directory=mount["directory"],
-                **mount["look"],
-            )
-        except EngineError as error:
+            change = slots.resume(engine, mount_id, mount, fuse, state)
+        except (EngineError, HeadraceError) as error:
             self._give_up(mount_id, error.message)
+            return
+        for reason in change.pop("lost", []):
+            print(f"node: files of an earlier version of {mount['directory']} answer ESTALE: {reason}", file=sys.stderr, flush=True)
+        if change:
+            self.update_mount(mount_id, change)
 
     def _give_up(self, mount_id: str, reason: str) -> None:
         """Ends a mount that nobody can serve. Its last descriptors are closed, so that programs get ENOTCONN instead of waiting forever."""
