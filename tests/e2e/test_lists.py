@@ -131,6 +131,19 @@ def test_a_mount_goes_on_without_a_list_that_it_shows_no_more(headrace: Headrace
     assert sorted(os.listdir(directory)) == ["a", "b", "f0", "large"]
 
 
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_the_bucket_is_listed_again_when_the_list_to_compare_with_can_not_be_read(headrace: Headrace, bucket: Bucket, how: str) -> None:
+    """What the error said to do, to list again, failed for the same reason, and so did every mount."""
+    data = bucket.put("m/f0", SIZE)
+    directory = headrace.mount(bucket.uri("m"))
+    headrace.run("umount", str(directory))
+    path = store(headrace).path("v1")
+    damage(path) if how == "damaged" else path.unlink()
+    headrace.mount(bucket.uri("m"))
+    assert (directory / "f0").read_bytes() == data
+    assert headrace.status()["mounts"][0]["snapshot"] == "v2"
+
+
 def test_going_back_and_forth_needs_no_more_lists_in_memory(headrace: Headrace, bucket: Bucket) -> None:
     old = bucket.put("m/f0", SIZE)
     directory = headrace.mount(bucket.uri("m"))

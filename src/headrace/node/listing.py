@@ -39,12 +39,16 @@ def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress
 
 def _publish(store: VolumeStore, candidate: Path, report: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     current = store.current()
-    if current is None:
-        change = {"new": report["files"], "changed": 0, "gone": 0, "new_paths": [], "changed_paths": [], "gone_paths": []}
-    else:
-        change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
-        if not (change["new"] or change["changed"] or change["gone"]):
-            return current, {**report, **change, "published": False}
+    change = {"new": report["files"], "changed": 0, "gone": 0, "new_paths": [], "changed_paths": [], "gone_paths": []}
+    if current is not None:
+        try:
+            change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
+        except EngineError:
+            # The current list is gone or damaged: this one takes its place, if it is not the one that can't be read.
+            Engine.snapshot_info(str(candidate))
+        else:
+            if not (change["new"] or change["changed"] or change["gone"]):
+                return current, {**report, **change, "published": False}
     return store.publish(candidate, report), {**report, **change, "published": True}
 
 
