@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from headrace.errors import NotFound
 from headrace.node import service, upkeep
-from headrace.node.volumes import VolumeStore
+from headrace.node.volumes import VolumeStore, remember_numbers
 
 REPORT = {"files": 1, "bytes": 1, "skipped": 0, "versioned": False}
 
@@ -25,15 +28,15 @@ def volume(snapshots: Path, versions: int) -> VolumeStore:
 
 def held(store: VolumeStore) -> list[str]:
     names = [str(v["id"]) for v in store.versions()]
-    assert sorted(names) == sorted(p.stem for p in store.directory.glob("v*.snap"))
+    assert {store.path(name) for name in names} == set(store.directory.glob("v*.snap"))
     return names
 
 
 def test_the_newest_versions_stay(tmp_path: Path) -> None:
     store = volume(tmp_path, 6)
-    assert len(upkeep.drop_old_versions(tmp_path, 3, [])) == 3
+    assert len(upkeep.drop_old_versions(tmp_path, 3, list)) == 3
     assert held(store) == ["v4", "v5", "v6"]
-    assert upkeep.drop_old_versions(tmp_path, 3, []) == []
+    assert upkeep.drop_old_versions(tmp_path, 3, list) == []
     with pytest.raises(NotFound, match="v1"):
         store.find("v1")
 
@@ -41,10 +44,62 @@ def test_the_newest_versions_stay(tmp_path: Path) -> None:
 def test_what_is_current_before_it_or_in_use_stays(tmp_path: Path) -> None:
     store = volume(tmp_path, 8)
     store.set_current("v4")
-    upkeep.drop_old_versions(tmp_path, 2, [str(store.path("v1"))])
+    upkeep.drop_old_versions(tmp_path, 2, lambda: [str(store.path("v1"))])
     assert held(store) == ["v1", "v3", "v4", "v7", "v8"]
     # Numbers are never used again, whatever was dropped.
     assert volume(tmp_path, 1).current() == "v9"
+
+
+def test_a_number_and_a_file_are_given_once_beside_a_clean_up(tmp_path: Path) -> None:
+    """Dropping old versions wrote back the list that it had read before another was published: the next got its number, and its file's name."""
+    store = volume(tmp_path, 2)
+    done = threading.Event()
+
+    def clean_up() -> None:
+        while not done.is_set():
+            upkeep.drop_old_versions(tmp_path, 2, list)
+
+    cleaner = threading.Thread(target=clean_up)
+    cleaner.start()
+    try:
+        given = [volume(tmp_path, 1).current() for _ in range(100)]
+    finally:
+        done.set()
+        cleaner.join()
+    assert given == [f"v{number}" for number in range(3, 103)]
+    assert held(store)[-1] == "v102"
+
+
+@pytest.mark.parametrize("lost", ["the record", "everything"])
+def test_no_number_and_no_file_is_given_again_after_somebody_deleted(tmp_path: Path, lost: str) -> None:
+    store = volume(tmp_path, 3)
+    names = {path.name for path in store.directory.glob("v*.snap")}
+    if lost == "the record":
+        (store.directory / "volume.json").unlink()
+    else:
+        shutil.rmtree(store.directory)
+    assert volume(tmp_path, 1).current() == "v4"
+    assert store.path("v4").name not in names
+
+
+def test_a_node_that_has_just_begun_knows_the_numbers_of_what_is_mounted(tmp_path: Path) -> None:
+    store = VolumeStore(tmp_path, "http://e", "b", "m/")
+    remember_numbers([str(store.directory / "v7-0123abcd.snap"), str(store.directory / "v8.snap"), "/else/v99.snap"])
+    assert volume(tmp_path, 1).current() == "v9"
+
+
+def test_versions_of_an_earlier_headrace_are_held(tmp_path: Path) -> None:
+    """Their files were called by the number alone."""
+    store = volume(tmp_path, 2)
+    record = store.directory / "volume.json"
+    state = json.loads(record.read_text())
+    (store.directory / state["versions"][0].pop("file")).rename(store.directory / "v1.snap")
+    record.write_text(json.dumps(state))
+    assert held(store) == ["v1", "v2"]
+    assert store.path("v1").read_bytes() == b"x"
+    volume(tmp_path, 2)
+    upkeep.drop_old_versions(tmp_path, 2, list)
+    assert held(store) == ["v3", "v4"]
 
 
 def test_unfinished_listings_go(tmp_path: Path) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from headrace._engine import Engine, EngineError
 from headrace.errors import HeadraceError, from_code
-from headrace.node.volumes import VolumeStore
+from headrace.node.volumes import CHANGING, VolumeStore
 
 _LIST_WORKERS = 8
 _SHOWN = 20
-# Listings run side by side; numbering a version and making it current is for one at a time.
-_PUBLISHING = threading.Lock()
 
 
 def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress: Callable[[dict[str, Any]], bool]) -> tuple[str, dict[str, Any]]:
@@ -32,7 +29,7 @@ def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress
         )  # fmt: skip
         if report["files"] == 0:
             raise nothing_under(engine, origin_id, store.about)
-        with _PUBLISHING:
+        with CHANGING:  # listings run side by side; comparing with the current version and taking its place is for one at a time
             return _publish(store, candidate, report)
     except EngineError as error:
         raise spoken(error, store.about["endpoint"]) from error
@@ -42,12 +39,16 @@ def publish_listing(engine: Engine, origin_id: str, store: VolumeStore, progress
 
 def _publish(store: VolumeStore, candidate: Path, report: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     current = store.current()
-    if current is None:
-        change = {"new": report["files"], "changed": 0, "gone": 0, "new_paths": [], "changed_paths": [], "gone_paths": []}
-    else:
-        change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
-        if not (change["new"] or change["changed"] or change["gone"]):
-            return current, {**report, **change, "published": False}
+    change = {"new": report["files"], "changed": 0, "gone": 0, "new_paths": [], "changed_paths": [], "gone_paths": []}
+    if current is not None:
+        try:
+            change = Engine.diff(str(store.path(current)), str(candidate), _SHOWN)
+        except EngineError:
+            # The current list is gone or damaged: this one takes its place, if it is not the one that can't be read.
+            Engine.snapshot_info(str(candidate))
+        else:
+            if not (change["new"] or change["changed"] or change["gone"]):
+                return current, {**report, **change, "published": False}
     return store.publish(candidate, report), {**report, **change, "published": True}
 
 

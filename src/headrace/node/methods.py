@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import BusyFailure, MountFailure, NotFound, UsageError, from_code
-from headrace.node import resolver
+from headrace.node import resolver, slots
 from headrace.node.agent.methods import CONTROL_METHODS
 from headrace.node.engines import add_origin
 from headrace.node.finding import find_mount, inside
@@ -22,7 +22,7 @@ from headrace.node.metrics import text as prometheus
 from headrace.node.order_methods import ORDER_METHODS
 from headrace.node.space import check_room
 from headrace.node.volume_methods import VOLUME_METHODS
-from headrace.node.volumes import VolumeStore, parse_uri
+from headrace.node.volumes import CHANGING, VolumeStore, parse_uri
 from headrace.node.warming import pull
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ def _mount_listed(node: Node, mount_id: str, entry: dict[str, Any], wanted: str 
     else:
         version = store.find(wanted)
     path = str(store.path(version))
-    with node.commands:
+    with node.commands, CHANGING:
+        found = slots.identity(path)
         node.engine.mount(mount_id, mount_id, path, directory=entry["directory"], **entry["look"])
-        entry["snapshot"] = version
-        entry["slots"] = {str(slot): p for slot, p in node.engine.mount_slots(mount_id).items()}
+        entry.update(slots.first(node, mount_id, version, found))
         node.keep_mount(mount_id, entry)
     return {
         "directory": entry["directory"],
@@ -292,11 +292,7 @@ def refresh(node: Node, params: Params, progress: Progress) -> dict[str, Any]:
 
 
 def _switch(node: Node, mount_id: str, entry: dict[str, Any], version: str) -> None:
-    path = str(_store(node, entry).path(version))
-    slot = node.engine.mount_reserve_slot(mount_id)
-    # The keeper knows the slot before the kernel can: a successor must be able to open it.
-    node.update_mount(mount_id, {"slots": {**entry["slots"], str(slot): path}, "snapshot": version})
-    node.engine.mount_switch(mount_id, slot, path)
+    slots.switch(node, mount_id, entry, version, str(_store(node, entry).path(version)))
 
 
 def snapshots(node: Node, params: Params, _: Progress) -> dict[str, Any]:

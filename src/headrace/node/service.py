@@ -20,7 +20,7 @@ from typing import Any
 from headrace import settings as configuration
 from headrace._engine import Engine, EngineError, __version__
 from headrace.errors import HeadraceError, NodeFailure
-from headrace.node import parcel, record, task_mounts
+from headrace.node import parcel, record, slots, task_mounts
 from headrace.node.agent.membership import Membership
 from headrace.node.answering import Answering
 from headrace.node.engines import add_origin, drop_stand_ins, start_engine, start_without_cache
@@ -33,6 +33,7 @@ from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
 from headrace.node.upkeep import close_lists, drop_old_versions, drop_unfinished, keep_log_small
 from headrace.node.volume_methods import HeldVolumes, renew_volume
+from headrace.node.volumes import remember_numbers
 
 _CONNECTIONS_MAX = 256
 # Of a method's name that nobody knows.
@@ -145,20 +146,16 @@ class Node:
         else:
             self.add_origin(engine, mount_id, mount)
         fuse, state = self.kept.fds[mount_id]
-        slots = {int(slot): path for slot, path in mount["slots"].items()}
+        remember_numbers(mount["slots"].values())
         try:
-            engine.mount_resume(
-                mount_id,
-                mount.get("origin_id", mount_id),
-                slots,
-                max(slots),
-                fuse_fd=fuse,
-                state_fd=state,
-                directory=mount["directory"],
-                **mount["look"],
-            )
-        except EngineError as error:
+            change = slots.resume(engine, mount_id, mount, fuse, state)
+        except (EngineError, HeadraceError) as error:
             self._give_up(mount_id, error.message)
+            return
+        for reason in change.pop("lost", []):
+            print(f"node: files of an earlier version of {mount['directory']} answer ESTALE: {reason}", file=sys.stderr, flush=True)
+        if change:
+            self.update_mount(mount_id, change)
 
     def _give_up(self, mount_id: str, reason: str) -> None:
         """Ends a mount that nobody can serve. Its last descriptors are closed, so that programs get ENOTCONN instead of waiting forever."""
@@ -270,11 +267,13 @@ class Node:
                 self._renew_credentials()
                 if not self.fault:
                     self.learning.look(self.engine)
-                in_use = [path for mount in list(self.kept.mounts.values()) for path in mount["slots"].values()]
-                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, in_use + self.volumes.paths())
+                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, self._lists_in_use)
             if not self._needed() and time.monotonic() - self.last_used > self._patience():
                 break
         self._end()
+
+    def _lists_in_use(self) -> list[str]:
+        return [path for mount in list(self.kept.mounts.values()) for path in mount["slots"].values()] + self.volumes.paths()
 
     def _needed(self) -> bool:
         return bool(self.kept.mounts or self.connections or self.membership.joined)

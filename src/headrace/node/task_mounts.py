@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace._engine import EngineError
 from headrace.errors import MountFailure
-from headrace.node import namespaces
+from headrace.node import namespaces, slots
 from headrace.node.engines import add_origin
 from headrace.node.private import private_directory_below
 
@@ -114,12 +114,13 @@ def _mount(node: Node, mount_id: str, place: str, wanted: Wanted) -> Made:
     }  # fmt: skip
     if is_root():
         os.makedirs(place, mode=0o700, exist_ok=True)  # below the binding
+    found = slots.identity(wanted.snapshot)
     node.engine.mount(mount_id, wanted.origin_id, wanted.snapshot, directory=place, **look)
     device = os.stat(place).st_dev
     entry: dict[str, Any] = {
         "directory": place, "bucket": wanted.bucket, "prefix": wanted.prefix, "origin": wanted.origin, "origin_id": wanted.origin_id,
-        "environment": {}, "options": {}, "look": look, "pin": not wanted.task["follow"], "since": time.time(), "snapshot": f"v{wanted.version}",
-        "slots": {str(slot): path for slot, path in node.engine.mount_slots(mount_id).items()},
+        "environment": {}, "options": {}, "look": look, "pin": not wanted.task["follow"], "since": time.time(),
+        **slots.first(node, mount_id, f"v{wanted.version}", found),
         # By a clock that nobody sets, and that the node's successor goes by too.
         "task": {**wanted.task, "device": device, "hung": not is_root(), "made": time.monotonic()},
     }  # fmt: skip
@@ -237,10 +238,7 @@ def switch(node: Node, mount_id: str, version: int, snapshot: str) -> None:
         entry = node.kept.mounts.get(mount_id)
         if entry is None:
             return
-        slot = node.engine.mount_reserve_slot(mount_id)
-        change = {"slots": {**entry["slots"], str(slot): snapshot}, "snapshot": f"v{version}", "task": {**entry["task"], "version": version}}
-        node.update_mount(mount_id, change)
-        node.engine.mount_switch(mount_id, slot, snapshot)
+        slots.switch(node, mount_id, entry, f"v{version}", snapshot, task={**entry["task"], "version": version})
 
 
 def of_tasks(node: Node) -> dict[str, dict[str, Any]]:

@@ -6,11 +6,11 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from headrace.node.private import close_to_others
-from headrace.node.volumes import VolumeStore
+from headrace.node.volumes import CHANGING, VolumeStore
 
 _PIECE = 1 << 20
 CANDIDATES = "candidate-*.snap"
@@ -58,10 +58,11 @@ def drop_unfinished(snapshots: Path) -> int:
     return count
 
 
-def drop_old_versions(snapshots: Path, keep: int, in_use: Iterable[str]) -> list[str]:
+def drop_old_versions(snapshots: Path, keep: int, in_use: Callable[[], Iterable[str]]) -> list[str]:
     """Removes all but the newest `keep` versions of each volume; never the current one, the one before it, or one in use."""
-    used = {os.path.realpath(path) for path in in_use}
     dropped: list[str] = []
     for about in snapshots.glob("*/volume.json"):
-        dropped += VolumeStore.at(about.parent).prune(keep, used)
+        with CHANGING, contextlib.suppress(FileNotFoundError):  # somebody has deleted it
+            # What is in use is asked for with the lock held: nobody takes another into use meanwhile.
+            dropped += VolumeStore.at(about.parent).prune(keep, {os.path.realpath(path) for path in in_use()})
     return dropped

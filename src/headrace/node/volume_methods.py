@@ -20,7 +20,7 @@ from headrace._engine import Engine
 from headrace.errors import NotFound
 from headrace.node import resolver
 from headrace.node.listing import publish_listing
-from headrace.node.volumes import VolumeStore, parse_uri
+from headrace.node.volumes import CHANGING, VolumeStore, parse_uri
 from headrace.node.warming import pull
 
 if TYPE_CHECKING:
@@ -149,8 +149,9 @@ def open_volume(node: Node, params: Params, progress: Progress) -> dict[str, Any
         version = store.find(wanted) if wanted else publish_listing(node.engine, origin_id, store, progress)[0]
         with node.commands:
             held = Held(entry, origin_id, version, str(store.path(version)))
-            info = Engine.snapshot_info(held.path)
-            volume_id = node.volumes.hold(held)
+            with CHANGING:  # in use once it is held
+                info = Engine.snapshot_info(held.path)
+                volume_id = node.volumes.hold(held)
     except BaseException:
         node.volumes.give_back(origin_id)
         raise
