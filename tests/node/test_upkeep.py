@@ -98,6 +98,7 @@ def test_listings_are_cleared_away_before_a_command_can_begin_one(monkeypatch: p
     monkeypatch.setattr(service.signal, "signal", lambda *_: None)
     node = object.__new__(service.Node)
     node.settings = type("", (), {"snapshots": tmp_path})()
+    node.troubles = upkeep.Troubles()
     with pytest.raises(Begun):
         node.run()
     assert order == ["clean-up", "ready", "_accept"]

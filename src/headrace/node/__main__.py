@@ -15,6 +15,7 @@ import time
 
 from headrace.node import parcel
 from headrace.node.keeper import Kept, another_keeper, receive_all
+from headrace.node.last_resort import swallow_errors_of_stderr
 
 
 def wait_holding(channel: socket.socket, kept: Kept, seconds: float) -> tuple[socket.socket, int]:
@@ -35,6 +36,7 @@ def wait_holding(channel: socket.socket, kept: Kept, seconds: float) -> tuple[so
 
 
 def main() -> None:
+    swallow_errors_of_stderr()
     # A descriptor for each open file and connection: what the system allows, not its cautious default.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.node import parcel
+from headrace.node.last_resort import swallow_errors_of_stderr
 from headrace.node.runtime import private_directory
 
 _POLL_SECONDS = 0.2
@@ -252,6 +253,7 @@ def another_keeper(kept: Kept) -> tuple[socket.socket, int]:
 
 
 def main(arguments: list[str]) -> None:
+    swallow_errors_of_stderr()
     # Nodes are not waited for; the kernel reaps them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
