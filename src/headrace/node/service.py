@@ -38,6 +38,8 @@ _CONNECTIONS_MAX = 256
 # Of a method's name that nobody knows.
 _NAME_SHOWN = 80
 _UPKEEP_SECONDS = 20.0
+# Between tries to start a keeper.
+_KEEPER_AGAIN_SECONDS = 0.1
 # Temporary credentials are renewed this long before they expire.
 _RENEW_SECONDS = 900.0
 # A node that was of no use to anybody ends this long after the last one who asked.
@@ -225,8 +227,9 @@ class Node:
         with self.lock:
             if self.ended:
                 return
-            self.channel.close()
-            self.channel, self.keeper = another_keeper(self.kept)
+            self.channel.close()  # and stays closed if no other can be started: whoever watches tries again
+            with self.troubles.told("starting another keeper"):
+                self.channel, self.keeper = another_keeper(self.kept)
 
     def _watch_keeper(self) -> None:
         while not self.stopping.is_set():
@@ -242,7 +245,10 @@ class Node:
                         self.lock.release()
                     continue
             if channel.fileno() < 0:
-                time.sleep(0.05)
+                time.sleep(_KEEPER_AGAIN_SECONDS)
+                with self.lock:
+                    if self.channel.fileno() < 0:
+                        self._new_keeper()
 
     # Life
 

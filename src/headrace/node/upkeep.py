@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from headrace._engine import EngineError
-from headrace.errors import CacheFailure, HeadraceError
+from headrace.errors import HeadraceError
 from headrace.node.private import close_to_others
 from headrace.node.volumes import VolumeStore
 
 _PIECE = 1 << 20
 CANDIDATES = "candidate-*.snap"
+
+
+class SomeFailed(Exception):
+    """Work on many things that was done on all but some; the message tells of them."""
 
 
 def cause_of(error: Exception) -> str:
@@ -31,6 +35,8 @@ def cause_of(error: Exception) -> str:
         return error.message
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, SomeFailed):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 
@@ -62,7 +68,7 @@ class Troubles:
                 return
             self._now[work] = {"time_ns": time.time_ns(), "kind": "upkeep-failed", "object": work, "message": message}
         print(f"node: {message}", file=sys.stderr, flush=True)
-        if not isinstance(error, (HeadraceError, EngineError, OSError)):
+        if not isinstance(error, (HeadraceError, EngineError, OSError, SomeFailed)):
             traceback.print_exception(error, file=sys.stderr)  # a mistake of ours
 
     def events(self) -> list[dict[str, Any]]:
@@ -121,7 +127,7 @@ def drop_unfinished(snapshots: Path) -> int:
 def drop_old_versions(snapshots: Path, keep: int, in_use: Iterable[str]) -> list[str]:
     """Removes all but the newest `keep` versions of each volume; never the current one, the one before it, or one in use.
 
-    What fails for one volume keeps none of the others from it; then raises CacheFailure, when all are done.
+    What fails for one volume keeps none of the others from it; then raises SomeFailed, when all are done.
     """
     used = {os.path.realpath(path) for path in in_use}
     dropped: list[str] = []
@@ -135,5 +141,5 @@ def drop_old_versions(snapshots: Path, keep: int, in_use: Iterable[str]) -> list
             failed.append(f"{about.parent}: {cause_of(error)}")
     if failed:
         more = f"; and of {len(failed) - 1} more" if len(failed) > 1 else ""
-        raise CacheFailure("cache-snapshots", f"{failed[0]}{more}")
+        raise SomeFailed(f"{failed[0]}{more}")
     return dropped

@@ -36,9 +36,10 @@ def _about(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        cause = f"{type(error).__name__}: {error}"
         raise CacheFailure(
             "cache-snapshots",
-            f"snapshots: {path} can't be read ({type(error).__name__}: {error}); unmount what shows lists of files from there, "
+            f"snapshots: {path} can't be read ({cause}); unmount what shows lists of files from there, "
             f"move {path.parent} away, and mount again: the bucket is listed anew",
         ) from error
 
