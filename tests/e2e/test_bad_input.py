@@ -107,3 +107,19 @@ def test_a_directory_in_use(headrace: Headrace, bucket: Bucket) -> None:
     assert done.returncode == 6
     assert "pytest" in done.stderr or "python" in done.stderr
     assert (Path(directory) / "a").read_text() == "1"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"endpoint": 1}', b"\xff"], ids=["empty", "a list", "incomplete", "no text"])
+def test_a_volume_json_that_is_none(headrace: Headrace, bucket: Bucket, content: bytes) -> None:
+    """It was told as "the node failed: JSONDecodeError"."""
+    data = bucket.put("m/a", b"1")
+    headrace.run("umount", str(headrace.mount(bucket.uri("m"))))
+    (about,) = headrace.base.glob("cache/snapshots/*/volume.json")
+    about.write_bytes(content)
+    for options in ([], ["--snapshot", "current"]):
+        done = headrace.run("mount", bucket.uri("m"), str(headrace.base / "mnt"), *options, check=False)
+        assert done.returncode == 7, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert all(words in done.stderr for words in ("snapshots: ", str(about), "can't be read", f"move {about.parent} away"))
+    about.parent.rename(headrace.base / "away")
+    assert (headrace.mount(bucket.uri("m")) / "a").read_bytes() == data

@@ -120,6 +120,29 @@ def test_a_disk_that_becomes_read_only(headrace: Headrace, bucket: Bucket, own: 
     assert assert_told_out_of_use(headrace, own.directory)
 
 
+def test_upkeep_that_fails_ends_no_node(headrace: Headrace, bucket: Bucket, own: Disk) -> None:
+    """Every node died after 20 s: of old versions that a disk did not let go, and of a damaged volume that nobody had mounted."""
+    headrace.environment["HEADRACE_KEEP_SNAPSHOTS"] = "2"
+    data = bucket.put("m/stays", MIB)
+    directory = headrace.mount(bucket.uri("m"), "mnt", "--pin")  # so that other versions than the first are not in use
+    node, snapshots = headrace.node_pid(), own.directory / "cache/snapshots"
+    while len(list(snapshots.glob("*/v*.snap"))) < 5:
+        bucket.put("m/grows", bucket.objects.get("m/grows", b"") + b"x")
+        headrace.run("refresh", str(directory))
+    (snapshots / "damaged").mkdir()
+    (snapshots / "damaged/volume.json").touch()
+    Path(f"/sys/fs/ext4/{Path(own.device).name}/trigger_fs_error").write_text("test")
+    (told,) = wait_until("both are told", lambda: [e for e in _upkeep_failed(headrace) if "; and of 1 more" in e["message"]], 30)
+    assert told["message"] in headrace.log()
+    assert told["message"] in headrace.run("status").stdout
+    assert headrace.node_pid() == node
+    assert (directory / "stays").read_bytes() == data
+
+
+def _upkeep_failed(headrace: Headrace) -> list[dict[str, str]]:
+    return [event for event in headrace.status()["events"] if event["kind"] == "upkeep-failed"]
+
+
 # At the disk's speed the file would take more than three minutes.
 @pytest.mark.timeout(120)
 def test_a_slow_disk_does_not_slow_a_reader_down_to_it(headrace: Headrace, bucket: Bucket, tmp_path: Path) -> None:

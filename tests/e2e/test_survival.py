@@ -116,6 +116,27 @@ def test_a_killed_keeper_is_replaced_and_the_mount_survives_the_next_kill(headra
     assert os.path.ismount(path.parent)
 
 
+@pytest.mark.parametrize("milliseconds", [2, 5, 10, 20, 40])
+@pytest.mark.parametrize(("first", "then"), [("keeper_pid", "pid"), ("pid", "keeper_pid")], ids=["keeper then node", "node then keeper"])
+def test_whoever_starts_a_successor_is_killed_before_that_has_read_a_word(
+    headrace: Headrace, bucket: Bucket, first: str, then: str, milliseconds: int
+) -> None:
+    """A new keeper held everything, and died because the node that had started it took no answer any more. Killed sooner than it was told of what
+    it was to hold, which took until it had begun, either was no help."""
+    data = bucket.put("m/a", MIB)
+    path = headrace.mount(bucket.uri("m")) / "a"
+    known, status = set(headrace.processes()), headrace.status()["node"]
+    os.kill(status[first], signal.SIGKILL)
+    time.sleep(milliseconds / 1000)
+    # On a busy machine it may take longer until there is one: what the two are promised to outlive begins then.
+    wait_until("another process", lambda: set(headrace.processes()) - known)
+    os.kill(status[then], signal.SIGKILL)
+    assert path.read_bytes() == data
+    now = headrace.status()["node"]
+    assert (now["pid"], now["keeper_pid"]) != (status["pid"], status["keeper_pid"])
+    wait_until("two again", lambda: headrace.status()["node"]["keeper_pid"] not in known and headrace.node_pid() not in known)
+
+
 @pytest.mark.parametrize("mask", ["epoch", "epoch,resend"], ids=["unanswered requests sent again", "unanswered requests kept"])
 def test_a_kill_while_a_notification_waits_for_a_lock_of_the_kernel(headrace: Headrace, bucket: Bucket, mask: str) -> None:
     """A thread of the node waits, uninterruptibly, for a directory's lock; its holder waits for an answer that only a successor gives."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from headrace.node import keeper, parcel, service
 from headrace.node.__main__ import wait_holding
 from headrace.node.keeper import Kept
+from headrace.node.upkeep import Troubles
 
 
 def descriptor() -> int:
@@ -129,7 +131,7 @@ def test_a_keeper_that_ends_because_it_was_told_so_is_not_followed(monkeypatch: 
     monkeypatch.setattr(service, "another_keeper", follow)
     node = service.Node.__new__(service.Node)
     node.lock, node.stopping, node.ended = threading.RLock(), threading.Event(), False
-    node.channel, node.kept = ours, Kept()
+    node.channel, node.kept, node.troubles = ours, Kept(), Troubles()
     watching = threading.Thread(target=node._watch_keeper, daemon=True)
     with ours, theirs:
         watching.start()
@@ -142,3 +144,86 @@ def test_a_keeper_that_ends_because_it_was_told_so_is_not_followed(monkeypatch: 
         watching.join(10)
     assert not watching.is_alive()
     assert not followed
+
+
+@pytest.mark.parametrize("node", ["has closed its end", "is no process any more"])
+def test_a_new_keeper_whose_node_is_dead_already_goes_on_to_start_another(node: str) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    if node == "is no process any more":
+        process.kill()
+        process.wait()
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    try:
+        one = keeper.Keeper(Kept())
+        one.take_over(ours, process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    assert (one.channel, one.node, one.pidfd) == (None, 0, -1), "its loop starts another then"
+    assert ours.fileno() == -1
+
+
+def test_a_process_holds_everything_before_it_has_read_a_word() -> None:
+    kept = Kept()
+    kept.apply({"op": "mount", "id": "a", "mount": {"directory": "/a"}}, [descriptor(), descriptor()])
+    inherited: list[int] = []
+
+    def command(fd: int) -> list[str]:
+        inherited.append(os.dup(fd))  # as the process's: it is asked when whoever started it is gone
+        return ["true"]
+
+    ours, _ = keeper.begin_holding(kept, command)
+    ours.close()
+    with socket.socket(fileno=inherited[0]) as theirs:
+        assert keeper.receive_all(theirs).mounts == kept.mounts
+
+
+def test_a_keeper_that_could_not_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once no other keeper could be started, nobody tried again until a mount changed."""
+    tries: list[int] = []
+    closed = socket.socket(socket.AF_UNIX)
+    closed.close()
+    fresh, other = socket.socketpair()
+
+    def follow(_: Kept) -> tuple[socket.socket, int]:
+        tries.append(1)
+        if len(tries) < 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fresh, 77
+
+    monkeypatch.setattr(service, "another_keeper", follow)
+    monkeypatch.setattr(service, "_KEEPER_AGAIN_SECONDS", 0.01)
+    node = service.Node.__new__(service.Node)
+    node.lock, node.stopping, node.ended, node.keeper = threading.RLock(), threading.Event(), False, 1
+    node.channel, node.kept, node.troubles = closed, Kept(), Troubles()
+    with fresh, other:
+        watching = threading.Thread(target=node._watch_keeper, daemon=True)
+        watching.start()
+        until = time.monotonic() + 10
+        while node.keeper != 77 and time.monotonic() < until:
+            time.sleep(0.01)
+        node.stopping.set()
+        watching.join(10)
+    assert (node.keeper, len(tries)) == (77, 3)
+    assert not node.troubles.events()
+
+
+def test_a_waiting_node_outlives_a_keeper_that_could_not_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    import headrace.node.__main__ as waiting
+
+    tries: list[int] = []
+    ours, theirs = socket.socketpair()
+    fresh, other = socket.socketpair()
+
+    def follow(_: Kept) -> tuple[socket.socket, int]:
+        tries.append(1)
+        if len(tries) < 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fresh, 77
+
+    monkeypatch.setattr(waiting, "another_keeper", follow)
+    monkeypatch.setattr(waiting, "_AGAIN_SECONDS", 0.01)
+    ours.close()
+    with theirs, fresh, other:
+        assert wait_holding(theirs, Kept(), 0.3) == (fresh, 77)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headrace.errors import NotFound
 from headrace.node import service, upkeep
+from headrace.node.keeper import Kept
 from headrace.node.volumes import VolumeStore, remember_numbers
 
 REPORT = {"files": 1, "bytes": 1, "skipped": 0, "versioned": False}
@@ -153,6 +157,95 @@ def test_listings_are_cleared_away_before_a_command_can_begin_one(monkeypatch: p
     monkeypatch.setattr(service.signal, "signal", lambda *_: None)
     node = object.__new__(service.Node)
     node.settings = type("", (), {"snapshots": tmp_path})()
+    node.troubles = upkeep.Troubles()
     with pytest.raises(Begun):
         node.run()
     assert order == ["clean-up", "ready", "_accept"]
+
+
+def test_a_volume_that_can_not_be_read_keeps_no_other_from_being_pruned(tmp_path: Path) -> None:
+    store = volume(tmp_path, 6)
+    for name in ("0", "zzz"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "volume.json").touch()
+    with pytest.raises(upkeep.SomeFailed, match=r"0/volume.json can't be read .*; and of 1 more"):
+        upkeep.drop_old_versions(tmp_path, 3, list)
+    assert held(store) == ["v4", "v5", "v6"]
+
+
+def test_a_log_that_can_not_be_cut_leaves_no_half_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "node.log"
+    path.write_bytes(b"a" * 200)
+    monkeypatch.setattr(upkeep.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with path.open("ab") as log, pytest.raises(OSError, match="No space"):
+        upkeep.keep_log_small(log.fileno(), path, 100)
+    assert [left.name for left in tmp_path.iterdir()] == ["node.log"]
+    assert path.stat().st_size == 200
+
+
+def test_what_fails_is_told_once_until_it_works_again(capsys: pytest.CaptureFixture[str]) -> None:
+    troubles = upkeep.Troubles()
+    for cause in ("a", "a", "b", "b"):
+        with troubles.told("work"):
+            raise OSError(5, cause, f"/tmp/{id(object())}")
+    assert [event["message"] for event in troubles.events()] == ["work: b; the node goes on, and tries again"]
+    with troubles.told("work"):
+        pass
+    assert troubles.events() == []
+    with troubles.told("work"):
+        raise KeyError("x")
+    told = capsys.readouterr().err
+    assert [line.split(": ", 1)[1].split(";")[0] for line in told.splitlines() if line.startswith("node: ")] == [
+        "work: a", "work: b", "work: that works again", "work: KeyError: 'x'",
+    ]  # fmt: skip
+    assert told.count("Traceback") == 1, "a mistake of ours is told whole"
+
+
+def test_no_piece_of_upkeep_ends_the_node_or_keeps_it_from_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def failing(name: str) -> Callable[..., None]:
+        def fail(*_: object) -> None:
+            done.append(name)
+            raise RuntimeError(name)
+
+        return fail
+
+    def part(**methods: Callable[..., object]) -> Any:
+        return type("", (), {name: staticmethod(method) for name, method in methods.items()})()
+
+    for name in ("close_lists", "drop_unfinished", "keep_log_small", "drop_old_versions"):
+        monkeypatch.setattr(service, name, failing(name))
+    monkeypatch.setattr(service.task_mounts, "clear", failing("clear"))
+    for name in ("drop_dead_mounts", "_renew_credentials"):
+        monkeypatch.setattr(service.Node, name, failing(name))
+    monkeypatch.setattr(service.Node, "_tell", lambda *_: None)
+    monkeypatch.setattr(service.Node, "_end", lambda _: done.append("end"))
+    monkeypatch.setattr(service.Node, "_needed", lambda _: done.count("keep_log_small") < 2)
+    monkeypatch.setattr(service.threading, "Thread", lambda **_: part(start=lambda: None))
+    monkeypatch.setattr(service.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(service, "_UPKEEP_SECONDS", 0.0)
+    node = object.__new__(service.Node)
+    node.settings = type("", (), {"snapshots": tmp_path, "scrub_interval": 0, "log_file": "x", "log_size": 1, "keep_snapshots": 2, "idle": 0})()
+    node.fault, node.useful, node.last_used = None, True, 0.0
+    node.kept, node.stopping, node.troubles = Kept(), threading.Event(), upkeep.Troubles()
+    node.engine, node.speed = part(counters=failing("counters")), part(note=lambda _: None)
+    node.learning, node.membership, node.volumes = part(look=failing("look")), part(begin=failing("begin")), part(paths=list)
+    node.run()
+    every_time = ["drop_dead_mounts", "counters", "keep_log_small", "_renew_credentials", "look", "drop_old_versions"]
+    assert done == ["close_lists", "drop_unfinished", "clear", "begin", *every_time, *every_time, "end"]
+    assert len(node.troubles.events()) == 10
+
+
+def test_a_record_that_can_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = volume(tmp_path, 1)
+    before = sorted(os.listdir(store.directory))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            store.set_current("v1")
+    assert sorted(os.listdir(store.directory)) == before

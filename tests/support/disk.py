@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -49,12 +50,14 @@ class Disk:
 
 def fill(directory: Path) -> None:
     """Takes what is free on a disk."""
-    with (directory / "filler").open("ab") as file:
-        try:
-            while file.write(bytes(MIB)):
-                file.flush()
-        except OSError:
-            return
+    fill_file(directory / "filler", MIB)
+
+
+def fill_file(path: Path, piece: int) -> None:
+    """Appends pieces to a file for as long as the disk takes them."""
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(piece)):
+            pass
 
 
 @contextmanager

@@ -26,8 +26,8 @@ impl Log for ToFile {
             None => std::io::stderr().write_all(line.as_bytes()),
         };
         if written.is_err() {
-            // Nowhere left to complain: a full log disk must not stop the engine.
-            eprint!("{line}");
+            // Nowhere left to complain, here either: a full log disk must not stop the engine, as the macro's panic would.
+            let _ = std::io::stderr().write_all(line.as_bytes());
         }
     }
 

@@ -15,6 +15,10 @@ import time
 
 from headrace.node import parcel
 from headrace.node.keeper import Kept, another_keeper, receive_all
+from headrace.node.last_resort import swallow_errors_of_stderr
+
+# Between tries to start a keeper.
+_AGAIN_SECONDS = 0.2
 
 
 def wait_holding(channel: socket.socket, kept: Kept, seconds: float) -> tuple[socket.socket, int]:
@@ -26,15 +30,24 @@ def wait_holding(channel: socket.socket, kept: Kept, seconds: float) -> tuple[so
     except OSError as error:  # what a dead keeper looks like, which the wait below finds
         print(f"node: the keeper does not answer: {error}", file=sys.stderr, flush=True)
     until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        # A keeper says nothing of its own accord: what can be read is its end.
-        if select.select([channel], [], [], left)[0]:
-            channel.close()
+    while True:
+        left = max(0.0, until - time.monotonic())
+        # A keeper says nothing of its own accord: what can be read is its end. Looked for at least once, because it may have died meanwhile.
+        if channel.fileno() < 0:
+            time.sleep(min(left, _AGAIN_SECONDS))
+        elif not select.select([channel], [], [], left)[0]:
+            return channel, keeper
+        channel.close()
+        try:
             channel, keeper = another_keeper(kept)
-    return channel, keeper
+        except OSError as error:
+            print(f"node: starting another keeper: {error}", file=sys.stderr, flush=True)
+            if not left:
+                return channel, keeper  # closed: the service tries again
 
 
 def main() -> None:
+    swallow_errors_of_stderr()
     # A descriptor for each open file and connection: what the system allows, not its cautious default.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -22,11 +22,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from headrace.node import parcel
+from headrace.node.last_resort import swallow_errors_of_stderr
 from headrace.node.runtime import private_directory
 
 _POLL_SECONDS = 0.2
@@ -40,6 +43,8 @@ _CALM_SECONDS = 0.25
 _DEATHS_OF_THE_READY = 4
 # A process that dies before it holds anything can't wait itself. Meanwhile nobody but the keeper holds the descriptors: so, not for long.
 _UNHELD_PAUSE_SECONDS = 0.5
+# How long a process that is to hold everything is not started while more is to be sent than its socket takes.
+_SEND_FIRST_SECONDS = 0.05
 
 
 class Kept:
@@ -90,6 +95,39 @@ def send_all(channel: socket.socket, kept: Kept) -> None:
     for message, fds in kept.parcels():
         parcel.send(channel, message, fds)
     parcel.send(channel, {"op": "end", "keeper": os.getpid()})
+
+
+def begin_holding(kept: Kept, command: Callable[[int], list[str]]) -> tuple[socket.socket, int]:
+    """Starts a process that is to hold everything too: a channel to it, and its id. `command` gets the descriptor of the process's end.
+
+    What it gets is sent first, as far as the socket takes it, which is everything unless there are hundreds of mounts: so it holds all of it from its
+    first moment on, and whoever starts it may be killed before it has read a word.
+    """
+    ours, theirs = socket.socketpair()
+    failed: list[OSError] = []
+
+    def send() -> None:
+        try:
+            send_all(ours, kept)
+        except OSError as error:
+            failed.append(error)
+
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    sending.join(_SEND_FIRST_SECONDS)
+    try:
+        with theirs:
+            process = subprocess.Popen(
+                command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )  # fmt: skip
+        sending.join()  # ends at the latest with the process: nobody else has the other end
+        if failed:
+            process.kill()
+            raise failed[0]
+    except BaseException:
+        ours.close()
+        raise
+    return ours, process.pid
 
 
 def receive_all(channel: socket.socket) -> Kept:
@@ -147,18 +185,20 @@ class Keeper:
         """Seconds that the next node is to wait before it serves."""
         return _PAUSES[min(self.deaths, len(_PAUSES) - 1)]
 
+    def take_over(self, channel: socket.socket, node: int) -> None:
+        """Goes on beside the node that has started this keeper. It may be dead by now: nobody else holds anything then, so it gets a successor."""
+        try:
+            self.adopt(channel, node)
+            self.ready = time.monotonic()
+            parcel.send(channel, {"ok": True, "keeper": os.getpid()})
+        except OSError:
+            channel.close()
+            self._bury()
+
     def start(self) -> None:
-        ours, theirs = socket.socketpair()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "headrace.node", str(theirs.fileno()), str(self.pause())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
         self.held = False
-        self.adopt(ours, process.pid)
-        send_all(ours, self.kept)
+        channel, node = begin_holding(self.kept, lambda fd: [sys.executable, "-m", "headrace.node", str(fd), str(self.pause())])
+        self.adopt(channel, node)
 
     def run(self) -> None:
         """Until the node says that nothing needs it any more."""
@@ -236,31 +276,30 @@ class Keeper:
 
 
 def another_keeper(kept: Kept) -> tuple[socket.socket, int]:
-    """Starts a keeper for the calling node, whose own one has died, and hands everything on: the channel to it, and its process."""
-    ours, theirs = socket.socketpair()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "headrace.node.keeper", "adopt", str(theirs.fileno()), str(os.getpid())],
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    theirs.close()
-    send_all(ours, kept)
-    parcel.receive(ours)
+    """Starts a keeper for the calling node, whose own one has died, and hands everything on: the channel to it, and its process.
+
+    OSError when that fails.
+    """
+    channel, keeper = begin_holding(kept, lambda fd: [sys.executable, "-m", "headrace.node.keeper", "adopt", str(fd), str(os.getpid())])
+    try:
+        if parcel.receive(channel) is None:
+            raise ConnectionError("it has died too")
+    except BaseException:
+        channel.close()
+        raise
     print("node: the keeper had died; started another", file=sys.stderr, flush=True)
-    return ours, process.pid
+    return channel, keeper
 
 
 def main(arguments: list[str]) -> None:
+    swallow_errors_of_stderr()
     # Nodes are not waited for; the kernel reaps them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments[0] == "adopt":
         channel = socket.socket(fileno=int(arguments[1]))
         keeper = Keeper(receive_all(channel))
-        keeper.adopt(channel, int(arguments[2]))
-        keeper.ready = time.monotonic()
-        parcel.send(channel, {"ok": True, "keeper": os.getpid()})
+        keeper.take_over(channel, int(arguments[2]))
     else:
         kept = begin(arguments[1])
         if kept is None:

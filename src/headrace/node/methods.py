@@ -206,7 +206,7 @@ def status(node: Node, params: Params, _: Progress) -> dict[str, Any]:
         "hit_ratio": _ratio(counters["cache_hit_bytes_total"], counters["cache_miss_bytes_total"]),
         "mounts": mounts,
         "volumes": node.volumes.describe(),
-        "events": node.membership.events() + node.engine.events(10),
+        "events": node.troubles.events() + node.membership.events() + node.engine.events(10),
     }
 
 

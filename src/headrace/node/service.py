@@ -31,14 +31,16 @@ from headrace.node.protocol import PROTOCOL, Lines, Malformed
 from headrace.node.runtime import other_end
 from headrace.node.scrubber import Scrubber
 from headrace.node.speed import Speed
-from headrace.node.upkeep import close_lists, drop_old_versions, drop_unfinished, keep_log_small
+from headrace.node.upkeep import Troubles, cause_of, close_lists, drop_old_versions, drop_unfinished, keep_log_small
 from headrace.node.volume_methods import HeldVolumes, renew_volume
 from headrace.node.volumes import remember_numbers
 
 _CONNECTIONS_MAX = 256
 # Of a method's name that nobody knows.
 _NAME_SHOWN = 80
-_CREDENTIAL_CHECK_SECONDS = 20.0
+_UPKEEP_SECONDS = 20.0
+# Between tries to start a keeper.
+_KEEPER_AGAIN_SECONDS = 0.1
 # Temporary credentials are renewed this long before they expire.
 _RENEW_SECONDS = 900.0
 # A node that was of no use to anybody ends this long after the last one who asked.
@@ -110,6 +112,7 @@ class Node:
         self.useful = False  # has mounted, or done anything else that was asked for
         self.fault: HeadraceError | None = None
         self.cacheless: str | None = None  # why mounts go on without their cache
+        self.troubles = Troubles()
         self.volumes = HeldVolumes(self)
         self.learning = Learning(self.settings)
         self.membership = Membership(self)
@@ -221,8 +224,9 @@ class Node:
         with self.lock:
             if self.ended:
                 return
-            self.channel.close()
-            self.channel, self.keeper = another_keeper(self.kept)
+            self.channel.close()  # and stays closed if no other can be started: whoever watches tries again
+            with self.troubles.told("starting another keeper"):
+                self.channel, self.keeper = another_keeper(self.kept)
 
     def _watch_keeper(self) -> None:
         while not self.stopping.is_set():
@@ -238,7 +242,10 @@ class Node:
                         self.lock.release()
                     continue
             if channel.fileno() < 0:
-                time.sleep(0.05)
+                time.sleep(_KEEPER_AGAIN_SECONDS)
+                with self.lock:
+                    if self.channel.fileno() < 0:
+                        self._new_keeper()
 
     # Life
 
@@ -246,34 +253,52 @@ class Node:
         signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        close_lists(self.settings.snapshots)
-        drop_unfinished(self.settings.snapshots)  # before a command can begin a listing
+        with self.troubles.told("closing lists of files to others"):
+            close_lists(self.settings.snapshots)
+        with self.troubles.told("dropping unfinished listings"):
+            drop_unfinished(self.settings.snapshots)  # before a command can begin a listing
         self._tell({"op": "ready"})  # before anybody is greeted: whoever was greeted was served
         threading.Thread(target=self._accept, daemon=True).start()
         threading.Thread(target=self._watch_keeper, daemon=True).start()
         if not self.fault and self.settings.scrub_interval:
             threading.Thread(target=Scrubber(self.engine, self.settings, self.stopping).run, daemon=True).start()
         if not self.fault:
-            task_mounts.clear(self)
-            self.membership.begin()
+            with self.troubles.told("taking mounts down that no task has got"):
+                task_mounts.clear(self)
+            with self.troubles.told("beginning to work for the control plane"):
+                self.membership.begin()
         renewed = time.monotonic()
         while not self.stopping.wait(0.5):
-            self.drop_dead_mounts()
-            if not self.fault:
-                self.speed.note(self.engine.counters())
-            keep_log_small(sys.stderr.fileno(), Path(self.settings.log_file), self.settings.log_size)
-            if time.monotonic() - renewed > _CREDENTIAL_CHECK_SECONDS:
+            self._look_after()
+            if time.monotonic() - renewed > _UPKEEP_SECONDS:
                 renewed = time.monotonic()
-                self._renew_credentials()
-                if not self.fault:
-                    self.learning.look(self.engine)
-                drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, self._lists_in_use)
+                self._look_after_more()
             if not self._needed() and time.monotonic() - self.last_used > self._patience():
                 break
         self._end()
 
     def _lists_in_use(self) -> list[str]:
         return [path for mount in list(self.kept.mounts.values()) for path in mount["slots"].values()] + self.volumes.paths()
+
+    def _look_after(self) -> None:
+        """Twice a second. Each piece by itself: whatever it fails of must neither end the node nor keep it from the others."""
+        with self.troubles.told("dropping mounts that have ended"):
+            self.drop_dead_mounts()
+        if not self.fault:
+            with self.troubles.told("measuring the speed"):
+                self.speed.note(self.engine.counters())
+        with self.troubles.told("keeping the log small"):
+            keep_log_small(sys.stderr.fileno(), Path(self.settings.log_file), self.settings.log_size)
+
+    def _look_after_more(self) -> None:
+        """The same, of what takes longer."""
+        with self.troubles.told("renewing credentials"):
+            self._renew_credentials()
+        if not self.fault:
+            with self.troubles.told("keeping learned orders"):
+                self.learning.look(self.engine)
+        with self.troubles.told("dropping old versions of lists of files"):
+            drop_old_versions(self.settings.snapshots, self.settings.keep_snapshots, self._lists_in_use)
 
     def _needed(self) -> bool:
         return bool(self.kept.mounts or self.connections or self.membership.joined)
@@ -294,7 +319,7 @@ class Node:
             self.learning.settle_all(self.engine)
         # Connections that come now find no socket and start a new keeper.
         for path in (self.settings.socket, self.settings.handout_socket):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone already; or it stays, and nobody answers there
                 os.unlink(path)
         if not self.fault:
             self.engine.shutdown()
@@ -326,14 +351,14 @@ class Node:
             if expires and expires - time.time() < _RENEW_SECONDS:
                 try:
                     renew(self, mount_id, None)
-                except (HeadraceError, EngineError) as error:
+                except Exception as error:  # others have theirs to be renewed
                     if mount_id in self.kept.mounts:  # else it has ended meanwhile
-                        print(f"node: renewing credentials of {mount['directory']}: {error.message}", file=sys.stderr, flush=True)
+                        print(f"node: renewing credentials of {mount['directory']}: {cause_of(error)}", file=sys.stderr, flush=True)
         for held in self.volumes.expiring(_RENEW_SECONDS):
             try:
                 renew_volume(self, held)
-            except HeadraceError as error:
-                print(f"node: renewing credentials of s3://{held.entry['bucket']}: {error.message}", file=sys.stderr, flush=True)
+            except Exception as error:
+                print(f"node: renewing credentials of s3://{held.entry['bucket']}: {cause_of(error)}", file=sys.stderr, flush=True)
 
     # Commands
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import NotFound, UsageError
+from headrace.errors import CacheFailure, NotFound, UsageError
 from headrace.node.private import private_directory_below
 
 # Whoever changes which versions there are, or takes one into use, does it alone: a number is given once, and what is in use is not dropped.
@@ -48,6 +48,24 @@ def parse_uri(uri: str) -> tuple[str, str]:
     return match[1], f"{prefix}/" if prefix else ""
 
 
+def _about(path: Path) -> dict[str, Any]:
+    """What a `volume.json` says. CacheFailure when it can't be read as one, FileNotFoundError when there is none."""
+    try:
+        about = json.loads(path.read_text())
+        if not all(re.fullmatch(r"v[0-9]+", version["id"]) for version in about["versions"]):
+            raise ValueError("a version without a number")
+        return {"current": None, **about, **{name: str(about[name]) for name in ("endpoint", "bucket", "prefix")}}
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise CacheFailure(
+            "cache-snapshots",
+            f"snapshots: {path} can't be read ({cause}); unmount what shows lists of files from there, "
+            f"move {path.parent} away, and mount again: the bucket is listed anew",
+        ) from error
+
+
 class VolumeStore:
     """The versions held of one prefix."""
 
@@ -59,12 +77,12 @@ class VolumeStore:
     @classmethod
     def at(cls, directory: Path) -> VolumeStore:
         """The store that lies in a directory."""
-        about = json.loads((directory / "volume.json").read_text())
+        about = _about(directory / "volume.json")
         return cls(directory.parent, about["endpoint"], about["bucket"], about["prefix"])
 
     def _read(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.directory / "volume.json").read_text()))
+            return _about(self.directory / "volume.json")
         except FileNotFoundError:
             return {**self.about, "current": None, "versions": []}
 
@@ -75,10 +93,15 @@ class VolumeStore:
     def _write(self, state: dict[str, Any]) -> None:
         self._make()
         with tempfile.NamedTemporaryFile("w", dir=self.directory, delete=False) as file:
-            json.dump(state, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self.directory / "volume.json")
+            try:
+                json.dump(state, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, self.directory / "volume.json")
+            except BaseException:
+                # Upkeep tries again and again on a full disk: each try would leave one.
+                os.unlink(file.name)
+                raise
 
     def versions(self) -> list[dict[str, Any]]:
         return [{name: value for name, value in version.items() if name != "file"} for version in self._read()["versions"]]
