@@ -21,6 +21,7 @@ from headrace.cli import task_door as visitor
 from headrace.errors import HeadraceError, NodeFailure, NotFound
 from headrace.node import parcel, task_door
 from headrace.node.task_door import Door
+from support.headrace import wait_until
 
 GREETING = {"headrace": "1", "node": "gpu-1", "region": "zj-1"}
 
@@ -71,7 +72,7 @@ def test_who_sends_slowly_is_hung_up_on(path: str, monkeypatch: pytest.MonkeyPat
         with suppress(BrokenPipeError, ConnectionResetError):
             while time.monotonic() < until:
                 channel.sendall(b" ")
-                time.sleep(0.05)
+                time.sleep(0.05)  # a byte now and then is what is tried
         assert time.monotonic() < until
 
 
@@ -105,12 +106,12 @@ def test_users_leave_room_for_root_and_for_each_other(path: str, monkeypatch: py
         with _connected(path) as roots:
             assert _first(roots) == GREETING
     users = iter([4] * 1000)
-    for _ in range(500):
+
+    def is_let_in() -> bool:
         with _connected(path) as channel:
-            if _first(channel) == GREETING:
-                return
-        time.sleep(0.02)
-    raise AssertionError("no place was given back")
+            return bool(_first(channel) == GREETING)
+
+    wait_until("a place is given back", is_let_in)
 
 
 def _settings(path: Path, *, named: bool = True) -> configuration.Settings:

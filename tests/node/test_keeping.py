@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from headrace.node import keeper, parcel, service
 from headrace.node.__main__ import wait_holding
 from headrace.node.keeper import Kept
 from headrace.node.upkeep import Troubles
+from support.headrace import wait_until
 
 
 def descriptor() -> int:
@@ -179,6 +181,18 @@ def test_a_process_holds_everything_before_it_has_read_a_word() -> None:
         assert keeper.receive_all(theirs).mounts == kept.mounts
 
 
+def third_time_lucky(tries: list[int], channel: socket.socket) -> Callable[[Kept], tuple[socket.socket, int]]:
+    """In place of `another_keeper`: twice no process can be started."""
+
+    def follow(_: Kept) -> tuple[socket.socket, int]:
+        tries.append(1)
+        if len(tries) < 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return channel, 77
+
+    return follow
+
+
 def test_a_keeper_that_could_not_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once no other keeper could be started, nobody tried again until a mount changed."""
     tries: list[int] = []
@@ -186,13 +200,7 @@ def test_a_keeper_that_could_not_be_started_is_tried_again(monkeypatch: pytest.M
     closed.close()
     fresh, other = socket.socketpair()
 
-    def follow(_: Kept) -> tuple[socket.socket, int]:
-        tries.append(1)
-        if len(tries) < 3:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        return fresh, 77
-
-    monkeypatch.setattr(service, "another_keeper", follow)
+    monkeypatch.setattr(service, "another_keeper", third_time_lucky(tries, fresh))
     monkeypatch.setattr(service, "_KEEPER_AGAIN_SECONDS", 0.01)
     node = service.Node.__new__(service.Node)
     node.lock, node.stopping, node.ended, node.keeper = threading.RLock(), threading.Event(), False, 1
@@ -200,9 +208,7 @@ def test_a_keeper_that_could_not_be_started_is_tried_again(monkeypatch: pytest.M
     with fresh, other:
         watching = threading.Thread(target=node._watch_keeper, daemon=True)
         watching.start()
-        until = time.monotonic() + 10
-        while node.keeper != 77 and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until("another keeper", lambda: node.keeper == 77)
         node.stopping.set()
         watching.join(10)
     assert (node.keeper, len(tries)) == (77, 3)
@@ -216,13 +222,7 @@ def test_a_waiting_node_outlives_a_keeper_that_could_not_be_started(monkeypatch:
     ours, theirs = socket.socketpair()
     fresh, other = socket.socketpair()
 
-    def follow(_: Kept) -> tuple[socket.socket, int]:
-        tries.append(1)
-        if len(tries) < 3:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        return fresh, 77
-
-    monkeypatch.setattr(waiting, "another_keeper", follow)
+    monkeypatch.setattr(waiting, "another_keeper", third_time_lucky(tries, fresh))
     monkeypatch.setattr(waiting, "_AGAIN_SECONDS", 0.01)
     ours.close()
     with theirs, fresh, other:

@@ -145,6 +145,7 @@ class Front:
         self._open.set()
         self._live: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self.turned_away = 0  # who came while it was shut
 
     def shut(self) -> None:
         """Ends what is connected, and whatever comes."""
@@ -160,6 +161,7 @@ class Front:
     def handle(self, client: socket.socket) -> None:
         with client:
             if not self._open.is_set():
+                self.turned_away += 1
                 return
             with self._lock:
                 self._live.add(client)
